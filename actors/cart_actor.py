@@ -1,0 +1,45 @@
+"""The cart actor: one shard of carts and of the customers' pointers to them.
+
+Owns session state. Has no timers: what a cart is after thirty idle minutes is derived from its times when it
+is read. Everything it promises is `event_sourced`'s and `domain.cart`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from actors.cores import CartCore
+from actors.event_sourced import EventSourced, Journal, Ticket
+from domain import cart
+
+
+class CartActor:
+    """`submit` commands; `start` recovers and runs."""
+
+    def __init__(
+        self,
+        shard: str,
+        journal: Journal,
+        clock_ms: Callable[[], int],
+        policy: cart.CartPolicy,
+        *,
+        on_fenced: Callable[[], None] = lambda: None,
+        max_queue: int = 20_000,
+    ) -> None:
+        self.writer = EventSourced(
+            shard, CartCore(policy), journal, clock_ms, on_fenced=on_fenced, max_queue=max_queue
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        await self.writer.recover()
+        self._tasks = [asyncio.create_task(self.writer.run())]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def submit(self, command: cart.CartCommand, ticket: Ticket) -> None:
+        self.writer.submit(command, ticket)

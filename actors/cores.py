@@ -1,0 +1,118 @@
+"""The three pure cores as the event-sourced actor sees them: types, and which commands need what care."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+from domain import cart, checkout, checkout_actions, checkout_model, ids, ledger, stock
+from domain.messages import Command, Decision, Key
+
+
+class StockCore:
+    """Accounts and holds; all of them awake."""
+
+    kind = stock.KIND
+    event_type = stock.StockEvent
+    state_types = {"account": stock.Stock, "hold": ledger.Hold}
+    command_type = stock.StockCommand
+    reply_type = stock.StockReply
+
+    decide = staticmethod(stock.decide)
+    touches = staticmethod(stock.touches)
+    evolve = staticmethod(stock.evolve)
+
+    def resting(self, key: Key, state: Any) -> bool:
+        return False
+
+    def may_sleep(self, command: Any) -> Sequence[Key]:
+        return ()
+
+    def admits_when_full(self, command: Any) -> bool:
+        return isinstance(command, stock.ALWAYS_ADMITTED)
+
+    def may_be_stale(self, command: Any) -> bool:
+        return isinstance(command, stock.STALE_READS)
+
+    def instead_of(self, command: Any) -> Command | None:
+        return None
+
+
+class CartCore:
+    """Carts and the customers' pointers to them; idle ones rest."""
+
+    kind = cart.KIND
+    event_type = cart.CartEvent
+    state_types = {"cart": cart.Cart, "customer": cart.Customer}
+    command_type = cart.CartCommand
+    reply_type = cart.CartReplyType
+
+    touches = staticmethod(cart.touches)
+    evolve = staticmethod(cart.evolve)
+
+    def __init__(self, policy: cart.CartPolicy) -> None:
+        self._policy = policy
+
+    def decide(self, world: Any, command: Any, now_ms: int) -> Decision:
+        return cart.decide(self._policy, world, command, now_ms)
+
+    def resting(self, key: Key, state: Any) -> bool:
+        # A cart has no timer of its own: what is read of it later is derived from its times.
+        return True
+
+    def may_sleep(self, command: Any) -> Sequence[Key]:
+        return (cart.entity_of(command),)
+
+    def admits_when_full(self, command: Any) -> bool:
+        return isinstance(command, (cart.BeginCheckout, cart.EndCheckout))
+
+    def may_be_stale(self, command: Any) -> bool:
+        return False
+
+    def instead_of(self, command: Any) -> Command | None:
+        return None
+
+
+class CheckoutCore:
+    """Checkouts with their orders, and the shop's rules; finished ones rest."""
+
+    kind = checkout_model.KIND
+    event_type = checkout_model.CheckoutEvent
+    state_types = {"checkout": checkout_model.Checkout, "rules": checkout_model.Rules}
+    command_type = checkout_model.AnyCommand
+    reply_type = checkout_model.Reply
+
+    touches = staticmethod(checkout.touches)
+    evolve = staticmethod(checkout.evolve)
+
+    def __init__(self, policy: checkout_model.Policy) -> None:
+        self._policy = policy
+
+    def decide(self, world: Any, command: Any, now_ms: int) -> Decision:
+        return checkout.decide(self._policy, world, command, now_ms)
+
+    def resting(self, key: Key, state: Any) -> bool:
+        return isinstance(state, checkout_model.Checkout) and checkout_actions.resting(state)
+
+    def may_sleep(self, command: Any) -> Sequence[Key]:
+        if isinstance(command, checkout_model.CheckoutCommand):
+            return ((checkout_model.KIND, ids.body(command.checkout_id)),)
+        return ()
+
+    def admits_when_full(self, command: Any) -> bool:
+        return not isinstance(command, checkout_model.NEW_WORK)
+
+    def may_be_stale(self, command: Any) -> bool:
+        return False
+
+    def instead_of(self, command: Any) -> Command | None:
+        """An outcome that led to rows the database refuses: the saga unwinds instead."""
+        if isinstance(command, checkout_model.Stepped):
+            return checkout_model.Abandon(
+                command_id=b"", checkout_id=command.checkout_id, action=command.action, result=command.result
+            )
+        return None
+
+
+Core = StockCore | CartCore | CheckoutCore

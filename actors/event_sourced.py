@@ -1,0 +1,454 @@
+"""The event-sourced actor: decide → evolve → append → reply, one command after another.
+
+Owns one shard's states in memory. Promises that no reply leaves before the events it rests on are durable,
+refusals and repeats included; that one flush is under way at a time while the next gathers; that what it
+wrote after somebody took the shard over is nothing. Never awaits anything remote between reading a state and
+applying an event to it. Called by the stock, cart and checkout actors around their pure cores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from actors.snapshots import SnapshotQueue
+from domain.messages import Command, Decision, Key, Refusal
+from persistence.journal import AppendRejected, AppendUnknown, Fenced, Flush, Lease, Record, Snapshot
+
+log = structlog.get_logger()
+
+BUSY = Refusal("busy", "The service has more work than it can take on now. Ask again shortly.")
+REJECTED = Refusal("internal_error", "This could not be carried out; nothing was changed.")
+RETRY_S = 0.2
+TURN_COMMANDS = 500  # decided between two looks at the event loop
+
+
+class Core(Protocol):
+    """A pure core: what the actor needs to know of it. States and events are msgspec types."""
+
+    kind: str
+    event_type: Any
+    state_types: Mapping[str, Any]
+
+    def decide(self, world: Any, command: Any, now_ms: int) -> Decision: ...
+    def touches(self, event: Any) -> list[Key]: ...
+    def evolve(self, key: Key, state: Any, event: Any) -> Any: ...
+    def resting(self, key: Key, state: Any) -> bool: ...
+    def may_sleep(self, command: Any) -> Sequence[Key]: ...
+    def admits_when_full(self, command: Any) -> bool: ...
+    def may_be_stale(self, command: Any) -> bool: ...
+    def instead_of(self, command: Any) -> Command | None: ...
+
+
+class Journal(Protocol):
+    """What `persistence.journal.PostgresJournal` does; the simulation has another."""
+
+    async def take(self, shard: str) -> Lease: ...
+    async def owns(self, shard: str, epoch: int) -> bool: ...
+    async def append(self, epoch: int, flush: Flush) -> None: ...
+    async def was_written(self, flush: Flush) -> bool: ...
+    def awake(self, shard: str) -> Any: ...
+    async def entities(self, keys: Sequence[Key]) -> list[Snapshot]: ...
+    async def records(self, shard: str, tail: int, head: int) -> list[Record]: ...
+
+
+class Ticket(Protocol):
+    """Whoever asked. ``later`` is said once if the reply does not come with its batch."""
+
+    def reply(self, reply: Any) -> None: ...
+    def later(self) -> None: ...
+
+
+class Pending:
+    """What one flush will write, and who is to be told when it has."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[Command, Ticket]] = []
+        self.events: list[Any] = []
+        self.rows: list[Any] = []
+        self.replies: list[tuple[Ticket, Any]] = []
+        self.deferred: list[Ticket] = []
+        self.changed: dict[Key, Any] = {}
+        self.fresh_reads = False
+        self.flush: Flush | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.commands)
+
+
+class World(dict[Key, Any]):
+    """All states in memory, as a core sees them."""
+
+    def get(self, kind: Any, identifier: Any = None) -> Any:
+        return dict.get(self, (kind, identifier))
+
+
+class EventSourced:
+    """The writer of one shard. ``on_commit`` is told the durable states that a flush changed."""
+
+    def __init__(
+        self,
+        shard: str,
+        core: Core,
+        journal: Journal,
+        clock_ms: Callable[[], int],
+        *,
+        on_commit: Callable[[Mapping[Key, Any]], None] = lambda changed: None,
+        on_fenced: Callable[[], None] = lambda: None,
+        max_queue: int = 20_000,
+    ) -> None:
+        self.shard = shard
+        self.world = World()
+        self.lease = Lease(0, 0, 1)
+        self.last_ms = 0
+        self.recovered_at_ms = 0
+        self.fenced = False
+        self.replayed_events = 0
+        self._core = core
+        self._journal = journal
+        self._clock_ms = clock_ms
+        self._on_commit = on_commit
+        self._on_fenced = on_fenced
+        self._max_queue = max_queue
+        self._queue: deque[tuple[Command, Ticket]] = deque()
+        self._gathering = Pending()
+        self._waiters: dict[bytes, list[Ticket]] = {}
+        self._sleepers: dict[Key, list[tuple[Command, Ticket]]] = {}
+        self._wake = asyncio.Event()
+        self._snapshots = SnapshotQueue()
+        self._encode_events = msgspec.msgpack.Encoder().encode
+        self._decode_events = msgspec.msgpack.Decoder(list[core.event_type]).decode
+        self._encode_state = msgspec.msgpack.Encoder().encode
+        self._decoders = {kind: msgspec.msgpack.Decoder(type_) for kind, type_ in core.state_types.items()}
+
+    # ── asking ──────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue) + len(self._gathering.commands)
+
+    @property
+    def now_ms(self) -> int:
+        """Never behind what was journaled: a clock that jumps back does not take decisions back."""
+        return max(self.last_ms, self._clock_ms())
+
+    def submit(self, command: Command, ticket: Ticket) -> None:
+        """Take a command in, or refuse it as busy when the queue is full and it is new work."""
+        if self.queued >= self._max_queue and not self._core.admits_when_full(command):
+            ticket.reply(BUSY)
+            return
+        if self._core.may_be_stale(command) and self.last_ms:
+            # A read that may be stale rests on nothing: it is answered from memory, now.
+            ticket.reply(self._core.decide(self.world, command, self.now_ms).reply)
+            return
+        self._queue.append((command, ticket))
+        self._wake.set()
+
+    # ── recovery ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def recover(self) -> None:
+        """Take a new epoch, load the snapshots, replay the journal. Whoever owned the shard is fenced."""
+        self.lease = await self._journal.take(self.shard)
+        self.world.clear()
+        self._snapshots = SnapshotQueue()
+        seqs: dict[Key, tuple[int, int]] = {}
+        async for page in self._journal.awake(self.shard):
+            self._load(page, seqs)
+        records = await self._journal.records(self.shard, self.lease.tail, self.lease.head)
+        decoded = [(record, self._decode_events(record.events)) for record in records]
+        touched = {key for _, events in decoded for event in events for key in self._core.touches(event)}
+        asleep = [key for key in touched if key not in seqs]
+        self._load(await self._journal.entities(asleep), seqs)
+        for record, events in decoded:
+            self._replay(record, events, seqs)
+        self.replayed_events = sum(len(events) for _, events in decoded)
+        self.last_ms = max([self.last_ms, 1, *(record.at_ms for record in records[-1:])])
+        self.recovered_at_ms = self.now_ms
+        self._on_commit(dict(self.world))
+
+    def _load(self, snapshots: Iterable[Snapshot], seqs: dict[Key, tuple[int, int]]) -> None:
+        for snapshot in snapshots:
+            self.world[snapshot.key] = self._decoders[snapshot.key[0]].decode(snapshot.state)
+            self._snapshots.stored(snapshot.key)
+            seqs[snapshot.key] = (snapshot.older_seq, snapshot.seq)
+
+    def _replay(self, record: Record, events: Sequence[Any], seqs: Mapping[Key, tuple[int, int]]) -> None:
+        """Apply a record to every entity whose snapshot is older than it."""
+        for event in events:
+            for key in self._core.touches(event):
+                older, newer = seqs.get(key, (0, 0))
+                if record.seq > newer:
+                    self._put(key, self._core.evolve(key, dict.get(self.world, key), event))
+                    self._snapshots.dirty(key, record.seq)
+                elif record.seq > older:
+                    self._snapshots.older_lacks(key, record.seq)
+
+    def _put(self, key: Key, state: Any) -> None:
+        if state is None:
+            self.world.pop(key, None)
+        else:
+            self.world[key] = state
+
+    # ── the writer ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> None:
+        """Handle commands until fenced or cancelled. One task; nothing else touches the world."""
+        flight: asyncio.Task[None] | None = None
+        try:
+            while not self.fenced:
+                self._wake.clear()
+                self._decide_queued()
+                if flight is not None and flight.done():
+                    flight.result()
+                    flight = None
+                if flight is None and self._gathering:
+                    batch, self._gathering = self._gathering, Pending()
+                    flight = asyncio.create_task(self._commit(batch))
+                    flight.add_done_callback(lambda _: self._wake.set())
+                if self._queue:
+                    await asyncio.sleep(0)  # let arrivals and replies in between two turns
+                else:
+                    await self._wake.wait()
+        except Fenced:
+            self.fenced = True
+        finally:
+            if flight is not None:
+                flight.cancel()
+        if self.fenced:
+            log.warning("fenced", shard=self.shard, epoch=self.lease.epoch)
+            self._on_fenced()
+
+    def _decide_queued(self) -> None:
+        for _ in range(min(len(self._queue), TURN_COMMANDS)):
+            command, ticket = self._queue.popleft()
+            asleep = [key for key in self._core.may_sleep(command) if key not in self.world]
+            if asleep:
+                self._wait_for_entities(asleep, command, ticket)
+            else:
+                self._handle(command, ticket)
+
+    def _handle(self, command: Command, ticket: Ticket) -> None:
+        """One command: decide, evolve at once, note what to write and whom to tell. No await in here."""
+        now_ms = self.now_ms
+        batch = self._gathering
+        try:
+            decision = self._core.decide(self.world, command, now_ms)
+        except Exception:
+            # A bug in a core concerns the command that met it: nothing is evolved, everybody else goes on.
+            log.exception("decision failed", shard=self.shard, command=type(command).__name__)
+            decision = Decision(reply=REJECTED)
+        batch.commands.append((command, ticket))
+        if decision.events:
+            self.last_ms = now_ms
+            batch.events += decision.events
+            batch.rows += decision.rows
+            self._evolve(decision, batch)
+        if decision.reply is None:
+            self._waiters.setdefault(command.command_id, []).append(ticket)
+            batch.deferred.append(ticket)
+        else:
+            batch.replies.append((ticket, decision.reply))
+        for command_id, reply in decision.answers:
+            batch.replies += [(waiter, reply) for waiter in self._waiters.pop(command_id, ())]
+
+    def _evolve(self, decision: Decision, batch: Pending) -> None:
+        if decision.after is not None:
+            for key, state in decision.after.items():
+                self._put(key, state)
+                batch.changed[key] = state
+            return
+        for event in decision.events:
+            for key in self._core.touches(event):
+                state = self._core.evolve(key, dict.get(self.world, key), event)
+                self._put(key, state)
+                batch.changed[key] = state
+
+    # ── durability ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def _commit(self, batch: Pending) -> None:
+        """Make a batch durable, then tell everybody. Survives a lost answer and a database restart."""
+        if batch.events:
+            await self._append(batch)
+        else:
+            await self._check_epoch()
+        self._tell(batch)
+
+    async def _append(self, batch: Pending) -> None:
+        flush = self._flush_of(batch)
+        while True:
+            try:
+                await self._journal.append(self.lease.epoch, flush)
+                break
+            except AppendUnknown as error:
+                log.warning("append of unknown outcome", shard=self.shard, seq=flush.seq, error=str(error))
+                if await self._was_written(flush):
+                    break
+            except AppendRejected as error:
+                log.error("append rejected", shard=self.shard, seq=flush.seq, error=str(error))
+                await self._redo_one_by_one(batch)
+                return
+        self.lease = self.lease._replace(head=flush.seq, tail=max(self.lease.tail, flush.tail))
+        self._snapshots.written(flush.snapshots)
+
+    def _flush_of(self, batch: Pending) -> Flush:
+        """The record of a batch. Its snapshots are states as of this very record, for they ride with it."""
+        seq = self.lease.head + 1
+        deleted = []
+        for key, state in batch.changed.items():
+            if state is not None:
+                self._snapshots.dirty(key, seq)
+            elif self._snapshots.forget(key):
+                deleted.append(key)
+        snapshots = [
+            Snapshot(key, seq, self._encode_state(state), self._core.resting(key, state))
+            for key, state in self._snapshots.due(len(batch.events), self._committed_or(batch))
+        ]
+        return Flush(
+            self.shard,
+            self.lease.head,
+            self._snapshots.tail(seq),
+            self.last_ms,
+            len(batch.events),
+            self._encode_events(batch.events),
+            snapshots,
+            deleted,
+            batch.rows,
+        )
+
+    def _committed_or(self, batch: Pending) -> Callable[[Key], Any]:
+        """A state as of this batch: what gathers behind it is not part of its record."""
+        gathering = self._gathering.changed
+
+        def state_of(key: Key) -> Any:
+            if key in batch.changed:
+                return batch.changed[key]
+            # Changed only by the batch that still gathers: it will be written with that one.
+            return None if key in gathering else dict.get(self.world, key)
+
+        return state_of
+
+    async def _was_written(self, flush: Flush) -> bool:
+        """After a lost answer: a new epoch stops the late statement, then the head tells what happened."""
+        while True:
+            try:
+                lease = await self._journal.take(self.shard)
+                if lease.head == flush.old_head:
+                    self.lease = lease
+                    return False
+                if lease.head == flush.seq and await self._journal.was_written(flush):
+                    self.lease = lease._replace(head=flush.old_head)
+                    return True
+                raise Fenced(f"{self.shard} was written by somebody else up to {lease.head}")
+            except Fenced:
+                raise
+            except Exception as error:  # the database is away: callers see a pause, not an error
+                log.warning("database unreachable", shard=self.shard, error=str(error))
+                await asyncio.sleep(RETRY_S)
+
+    async def _check_epoch(self) -> None:
+        while True:
+            try:
+                if not await self._journal.owns(self.shard, self.lease.epoch):
+                    raise Fenced(self.shard)
+                return
+            except Fenced:
+                raise
+            except Exception as error:
+                log.warning("database unreachable", shard=self.shard, error=str(error))
+                await asyncio.sleep(RETRY_S)
+
+    async def _redo_one_by_one(self, batch: Pending) -> None:
+        """The database refuses something in this batch. Forget everything undecided, and find out what.
+
+        Nobody has been told anything yet, so deciding again is safe; a command that is refused alone is
+        answered with an error, or replaced by what its core says should happen instead.
+        """
+        again = batch.commands + self._gathering.commands + list(self._queue)
+        self._queue.clear()
+        self._gathering = Pending()
+        await self._recover_patiently()
+        while again:
+            command, ticket = again.pop(0)
+            await self._load_entities([key for key in self._core.may_sleep(command) if key not in self.world])
+            self._handle(command, ticket)
+            single, self._gathering = self._gathering, Pending()
+            try:
+                if single.events:
+                    flush = self._flush_of(single)
+                    await self._journal.append(self.lease.epoch, flush)
+                    self.lease = self.lease._replace(head=flush.seq)
+                    self._snapshots.written(flush.snapshots)
+                self._tell(single)
+            except AppendRejected:
+                log.error("command rejected by the database", shard=self.shard, command=type(command).__name__)
+                instead = self._core.instead_of(command)
+                if instead is not None:
+                    again.insert(0, (instead, ticket))
+                else:
+                    ticket.reply(REJECTED)
+                await self._recover_patiently()
+            except AppendUnknown:
+                again.insert(0, (command, ticket))
+                await self._recover_patiently()
+
+    async def _recover_patiently(self) -> None:
+        while True:
+            try:
+                await self.recover()
+                return
+            except (OSError, TimeoutError) as error:
+                log.warning("database unreachable", shard=self.shard, error=str(error))
+                await asyncio.sleep(RETRY_S)
+
+    def _tell(self, batch: Pending) -> None:
+        for ticket in batch.deferred:
+            ticket.later()
+        for ticket, reply in batch.replies:
+            ticket.reply(reply)
+        if batch.changed:
+            self._on_commit(batch.changed)
+            self._let_rest(batch.changed)
+
+    # ── passivation ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _let_rest(self, changed: Mapping[Key, Any]) -> None:
+        """Entities whose last state is stored and that nobody waits for leave memory."""
+        for key in self._snapshots.stored_at_rest():
+            if key not in self._gathering.changed and key not in self._snapshots:
+                self.world.pop(key, None)
+
+    def _wait_for_entities(self, keys: Sequence[Key], command: Command, ticket: Ticket) -> None:
+        """Park the command until its entities are loaded; it comes back to the front of the queue."""
+        first = keys[0]
+        parked = self._sleepers.setdefault(first, [])
+        parked.append((command, ticket))
+        if len(parked) == 1 and len(self._sleepers) == 1:
+            asyncio.create_task(self._wake_sleepers())
+
+    async def _wake_sleepers(self) -> None:
+        while self._sleepers:
+            wanted, self._sleepers = self._sleepers, {}
+            parked = [entry for entries in wanted.values() for entry in entries]
+            keys = {key for command, _ in parked for key in self._core.may_sleep(command) if key not in self.world}
+            await self._load_entities(list(keys))
+            for command, ticket in parked:
+                self._handle(command, ticket)
+            self._wake.set()
+
+    async def _load_entities(self, keys: Sequence[Key]) -> None:
+        if not keys:
+            return
+        while True:
+            try:
+                snapshots = await self._journal.entities(keys)
+                break
+            except Exception as error:
+                log.warning("database unreachable", shard=self.shard, error=str(error))
+                await asyncio.sleep(RETRY_S)
+        # While we waited another command may have made the entity: memory is newer than what was read.
+        self._load([snapshot for snapshot in snapshots if snapshot.key not in self.world], {})

@@ -1,0 +1,160 @@
+"""The sending side: many asks become one call.
+
+Owns the commands of one client that one actor has not answered. Promises: a command goes at once when nothing
+is under way and gathers while something is (no timer); an actor that dies is a pause, not an error, for what
+is unanswered is sent again to its next incarnation (commands are idempotent by id). Knows nothing of Ray: a
+`Transport` carries the bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from functools import partial
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+log = structlog.get_logger()
+
+MAX_BATCH = 500
+DRAIN_WAIT_S = 10.0
+BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.4)
+
+
+class Unreachable(Exception):
+    """The actor did not take the call, or died with it: it may have executed."""
+
+
+class Transport(Protocol):
+    """Carries bytes to one actor. Raises `Unreachable`; a lost answer is an `Unreachable` after success."""
+
+    async def deliver(self, client: str, blob: bytes) -> bytes: ...
+    async def drain(self, client: str, incarnation: str, acknowledged: int, wait_s: float) -> bytes: ...
+
+
+class Mailbox:
+    """Asks of one client to one actor. Use on one event loop."""
+
+    def __init__(self, transport: Transport, reply_type: Any, *, in_flight: int = 2) -> None:
+        self.client = secrets.token_hex(8)
+        self._transport = transport
+        self._in_flight = in_flight
+        self._senders = 0
+        self._seq = 0
+        self._open: dict[int, tuple[Any, asyncio.Future[Any]]] = {}
+        self._gathered: list[int] = []
+        self._later: set[int] = set()
+        self._drainer: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(list[tuple[int, reply_type | None]]).decode  # type: ignore[misc]
+        self._decode_drained = msgspec.msgpack.Decoder(tuple[str, list[tuple[int, int, reply_type]]]).decode  # type: ignore[misc]
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def ask(self, command: Any) -> asyncio.Future[Any]:
+        """The reply, whenever it comes. Cancelling the future gives up the reply, not a command under way."""
+        loop = asyncio.get_running_loop()
+        self._seq += 1
+        future: asyncio.Future[Any] = loop.create_future()
+        self._open[self._seq] = (command, future)
+        self._gathered.append(self._seq)
+        future.add_done_callback(partial(self._forget, self._seq))
+        if self._senders < self._in_flight:
+            self._senders += 1
+            # Started in the next turn of the loop: everything asked in this one goes along.
+            self._spawn(self._send())
+        return future
+
+    async def close(self) -> None:
+        for task in [*self._tasks, *([self._drainer] if self._drainer else [])]:
+            task.cancel()
+        for _, future in self._open.values():
+            future.cancel()
+        self._open.clear()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send(self) -> None:
+        attempt = 0
+        try:
+            while self._gathered:
+                batch, self._gathered = self._gathered[:MAX_BATCH], self._gathered[MAX_BATCH:]
+                entries = [(seq, self._open[seq][0]) for seq in batch if seq in self._open]
+                if not entries:
+                    continue
+                try:
+                    replies = self._decode(await self._transport.deliver(self.client, self._encode(entries)))
+                except Unreachable as error:
+                    # It may have executed; sending it again is safe, for every command has its id.
+                    self._gathered = [seq for seq, _ in entries if seq in self._open] + self._gathered
+                    attempt = await self._back_off(attempt, error)
+                    continue
+                attempt = 0
+                for seq, reply in replies:
+                    if reply is None:
+                        self._later.add(seq)
+                    else:
+                        self._resolve(seq, reply)
+                if self._later and self._drainer is None:
+                    self._drainer = asyncio.create_task(self._drain())
+        finally:
+            self._senders -= 1
+
+    def _resolve(self, seq: int, reply: Any) -> None:
+        self._later.discard(seq)
+        entry = self._open.pop(seq, None)
+        if entry is not None and not entry[1].done():
+            entry[1].set_result(reply)
+
+    async def _drain(self) -> None:
+        """One outstanding long poll while anything is owed."""
+        acknowledged = attempt = 0
+        incarnation = ""
+        try:
+            while self._later or acknowledged:
+                wait_s = DRAIN_WAIT_S if self._later else 0.0
+                try:
+                    blob = await self._transport.drain(self.client, incarnation, acknowledged, wait_s)
+                except Unreachable as error:
+                    attempt = await self._back_off(attempt, error)
+                    continue
+                attempt = 0
+                answering, drained = self._decode_drained(blob)
+                if answering != incarnation:
+                    if incarnation:
+                        # The one that owed us is gone: ask everything again that is not answered.
+                        self._ask_again()
+                    incarnation, acknowledged = answering, 0
+                for number, seq, reply in drained:
+                    acknowledged = number
+                    self._resolve(seq, reply)
+                if not drained and not self._later:
+                    return
+        finally:
+            self._drainer = None
+
+    def _forget(self, seq: int, future: asyncio.Future[Any]) -> None:
+        """Nobody waits for this reply any more."""
+        self._open.pop(seq, None)
+        self._later.discard(seq)
+
+    def _ask_again(self) -> None:
+        again, self._later = sorted(self._later), set()
+        self._gathered += again
+        if self._senders < self._in_flight:
+            self._senders += 1
+            self._spawn(self._send())
+
+    async def _back_off(self, attempt: int, error: Unreachable) -> int:
+        if attempt == 0:
+            log.info("actor unreachable, asking again", client=self.client, error=str(error)[:200])
+        await asyncio.sleep(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)] * random.uniform(0.5, 1.5))
+        return attempt + 1

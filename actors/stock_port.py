@@ -1,0 +1,117 @@
+"""How a saga reaches stock: one step over all shards that own its accounts, side by side.
+
+Owns the fan-out and the merging of answers, nothing durable: every step may be repeated. A take that some
+shards refuse says so and names whether others hold their part; the saga then releases or cuts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from actors.routing import Router
+from domain import stock
+from domain.checkout_model import HoldStep, TakeStock
+from domain.messages import Refusal
+
+TENTATIVE_RETRIES = 2  # another buyer's take may fail elsewhere and give its units back in a moment
+_NO_ID = b""  # holds are idempotent by hold id
+
+
+class StockPort:
+    """Steps on holds, and quotes."""
+
+    def __init__(self, router: Router, now_ms: Callable[[], int]) -> None:
+        self._router = router
+        self._now_ms = now_ms
+
+    async def take(self, action: TakeStock) -> stock.Held | stock.Shortage | stock.HoldState | Refusal:
+        parts = self._router.split(action.wanted)
+        if len(parts) == 1:
+            reply: Any = await self._router.ask_shard(next(iter(parts)), self._take(action, action.wanted))
+            return reply
+        for retry in range(TENTATIVE_RETRIES + 1):
+            replies = await asyncio.gather(
+                *(
+                    self._router.ask_shard(shard, self._take(action, {key: action.wanted[key] for key in keys}))
+                    for shard, keys in parts.items()
+                )
+            )
+            merged = _merge_takes(action, replies)
+            if not isinstance(merged, stock.Shortage) or retry == TENTATIVE_RETRIES:
+                return merged
+            await asyncio.sleep(random.uniform(0.005, 0.03) * (retry + 1))
+        raise AssertionError("the last try returns")
+
+    def _take(self, action: TakeStock, wanted: Mapping[str, int]) -> stock.Take:
+        return stock.Take(
+            command_id=_NO_ID,
+            hold_id=action.hold_id,
+            revision=action.revision,
+            wanted=dict(wanted),
+            expires_at_ms=action.expires_at_ms,
+            issued_at_ms=self._now_ms(),
+            pinned=action.pinned,
+        )
+
+    async def step(self, action: HoldStep) -> stock.HoldState | Refusal:
+        """The step on every shard that has a part; the first refusal speaks for all."""
+        parts = self._router.split(action.legs)
+        replies = await asyncio.gather(
+            *(
+                self._router.ask_shard(shard, _command(action, {key: action.legs[key] for key in keys}))
+                for shard, keys in parts.items()
+            )
+        )
+        refused = next((r for r in replies if isinstance(r, Refusal) or r.refused), None)
+        reply: stock.HoldState | Refusal = refused or (replies[0] if replies else stock.HoldState("released"))
+        return reply
+
+    async def quote(self, accounts: Sequence[str]) -> list[stock.Offer]:
+        """Facts and availability in the order asked. May be stale."""
+        parts = self._router.split(accounts)
+        replies = await asyncio.gather(
+            *(
+                self._router.ask_shard(shard, stock.Quote(command_id=_NO_ID, accounts=tuple(keys)))
+                for shard, keys in parts.items()
+            )
+        )
+        offers = {offer.account: offer for reply in replies for offer in reply.offers}
+        return [offers[account] for account in accounts]
+
+
+def _command(action: HoldStep, legs: dict[str, int]) -> stock.StockCommand:
+    hold_id = action.hold_id
+    match action.verb:
+        case "pin":
+            return stock.Pin(command_id=_NO_ID, hold_id=hold_id)
+        case "unpin":
+            return stock.Unpin(command_id=_NO_ID, hold_id=hold_id, expires_at_ms=action.expires_at_ms)
+        case "extend":
+            return stock.Extend(command_id=_NO_ID, hold_id=hold_id, expires_at_ms=action.expires_at_ms)
+        case "confirm":
+            return stock.Confirm(command_id=_NO_ID, hold_id=hold_id)
+        case "release":
+            return stock.Release(command_id=_NO_ID, hold_id=hold_id)
+        case "trim":
+            return stock.Trim(command_id=_NO_ID, hold_id=hold_id, revision=action.revision, target=legs)
+        case "give_back":
+            return stock.GiveBack(command_id=_NO_ID, hold_id=hold_id, legs=legs)
+        case "forget":
+            return stock.Forget(command_id=_NO_ID, hold_ids=(hold_id,))
+        case _:
+            raise AssertionError(f"{action.verb} is not a step on a hold")
+
+
+def _merge_takes(action: TakeStock, replies: Sequence[Any]) -> Any:
+    refused = next((r for r in replies if isinstance(r, (Refusal, stock.HoldState))), None)
+    if refused is not None:
+        return refused
+    short = {line.account: line for r in replies if isinstance(r, stock.Shortage) for line in r.lines}
+    if short:
+        lines = tuple(short[account] for account in action.wanted if account in short)
+        return stock.Shortage(lines, any(isinstance(r, stock.Held) for r in replies))
+    products = {account: product for r in replies for account, product in r.products.items()}
+    return stock.Held(products)

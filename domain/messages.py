@@ -1,0 +1,104 @@
+"""What every pure core shares: commands, replies, refusals, decisions, and remembered answers.
+
+A core is three functions over immutable states: ``decide`` (guards; returns a Decision), ``touches`` (which
+entities an event concerns) and ``evolve`` (applies an event to one of them). The actor that runs it promises
+that a reply leaves only after the events it rests on are durable.
+
+A command's id is its idempotency key. With a fingerprint (the caller sent a key) its answer is kept for a
+day; without one only long enough for the mailbox's own retries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+Key = tuple[str, str]  # (kind, id) of an entity
+
+KEYED_ANSWER_MS = 24 * 3_600_000
+KEYLESS_ANSWER_MS = 120_000
+
+
+class Command(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """Base of every command. ``command_id`` is 16 bytes; an empty fingerprint means "no idempotency key"."""
+
+    command_id: bytes
+    fingerprint: bytes = b""
+
+
+class FieldError(msgspec.Struct, frozen=True, array_like=True):
+    """One entry of a refusal's ``errors``: where (JSONPath), what, and what to do; ``extra`` adds fields."""
+
+    path: str
+    code: str
+    message: str
+    extra: dict[str, Any] = {}
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="no"):
+    """A business "no". ``code`` is stable and documented; the API turns it into a status in one place."""
+
+    code: str
+    detail: str = ""
+    errors: tuple[FieldError, ...] = ()
+    extra: dict[str, Any] = {}
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """The first final answer to a command, kept in the entity that gave it. ``body`` is the encoded reply."""
+
+    fingerprint: bytes
+    at_ms: int
+    body: bytes
+
+
+class Replayed(msgspec.Struct, frozen=True, array_like=True, tag="again"):
+    """The kept answer of a repeated command; ``body`` decodes to the reply it was."""
+
+    body: bytes
+
+
+class World(Protocol):
+    """The states a core may look at; ``None`` for what does not exist."""
+
+    def get(self, kind: str, identifier: str) -> Any: ...
+
+
+class Decision(NamedTuple):
+    """What became of one command.
+
+    ``reply`` None means "later": the actor keeps the asker waiting under the command's id until another
+    decision names that id in ``answers``. ``rows`` ride in the same append as the events. ``after`` gives the
+    states that the events lead to, where the core has evolved them already; it is never anything else.
+    """
+
+    events: Sequence[Any] = ()
+    reply: Any = None
+    answers: Sequence[tuple[bytes, Any]] = ()
+    rows: Sequence[Any] = ()
+    after: Mapping[Key, Any] | None = None
+
+
+def remembered(answers: Mapping[bytes, Answer], command: Command) -> Answer | Refusal | None:
+    """The kept answer of a repeated command; a refusal of its own when the body is another."""
+    answer = answers.get(command.command_id)
+    if answer is None:
+        return None
+    if answer.fingerprint != command.fingerprint:
+        return Refusal("idempotency_key_reused", "This key was used with another request. Send a new key.")
+    return answer
+
+
+def with_answer(
+    answers: Mapping[bytes, Answer], command_id: bytes, fingerprint: bytes, at_ms: int, body: bytes
+) -> dict[bytes, Answer]:
+    """``answers`` with one more, less those whose time is over."""
+    kept = {
+        key: answer
+        for key, answer in answers.items()
+        if at_ms - answer.at_ms < (KEYED_ANSWER_MS if answer.fingerprint else KEYLESS_ANSWER_MS)
+    }
+    kept[command_id] = Answer(fingerprint, at_ms, body)
+    return kept

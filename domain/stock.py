@@ -1,0 +1,514 @@
+"""The pure core of the stock actor: product facts and the ledger accounts beside them.
+
+Owns, per SKU, what it is (title, prices, weight, tax category) and how many there are; and the holds on
+them. Promises everything `domain.ledger` promises, and that a take answers with the product facts, so that
+one round trip freezes price and stock. Never knows buyers, carts or money.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, assert_never
+
+import msgspec
+
+from domain import ledger
+from domain.catalog import Product
+from domain.ledger import Account, Hold, LedgerEvent
+from domain.messages import (
+    Answer,
+    Command,
+    Decision,
+    FieldError,
+    Key,
+    Refusal,
+    Replayed,
+    World,
+    remembered,
+    with_answer,
+)
+
+KIND = "stock"
+
+
+def account_of(sku: str) -> str:
+    """The ledger account of a SKU. Other scarce things have other prefixes."""
+    return "sku:" + sku
+
+
+def sku_of(account: str) -> str:
+    return account[4:]
+
+
+class Stock(msgspec.Struct, frozen=True, array_like=True):
+    """One account with its facts and the answers it gave to keyed commands."""
+
+    figures: Account = Account()
+    product: Product | None = None
+    answers: dict[bytes, Answer] = {}
+
+
+# ── commands ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class PutProduct(Command, frozen=True, kw_only=True, tag=True):
+    """Create or replace what a SKU is. Reply: `ProductPut`."""
+
+    sku: str
+    product: Product
+
+
+class Adjust(Command, frozen=True, kw_only=True, tag=True):
+    """Add ``delta`` to, or ``set`` to, the units on hand. Reply: `Levels`, or refusal ``below_reserved``."""
+
+    sku: str
+    delta: int | None = None
+    set_to: int | None = None
+    reason: str = ""
+    actor: str = ""
+
+
+class Quote(Command, frozen=True, kw_only=True, tag=True):
+    """Facts and availability of accounts, without holding. May be stale. Reply: `Quotes`."""
+
+    accounts: tuple[str, ...]
+
+
+class Inspect(Command, frozen=True, kw_only=True, tag=True):
+    """All figures of a SKU. Reply: `Levels`, or refusal ``not_found``."""
+
+    sku: str
+
+
+class Take(Command, frozen=True, kw_only=True, tag=True):
+    """Hold at least ``wanted`` units of each account, all or nothing. Reply: `Held` or `Shortage`."""
+
+    hold_id: str
+    revision: int
+    wanted: dict[str, int]
+    expires_at_ms: int
+    issued_at_ms: int
+    pinned: bool = False
+
+
+class Trim(Command, frozen=True, kw_only=True, tag=True):
+    """Give back what the hold has beyond ``target``. Reply: `HoldState`."""
+
+    hold_id: str
+    revision: int
+    target: dict[str, int]
+
+
+class Pin(Command, frozen=True, kw_only=True, tag=True):
+    hold_id: str
+
+
+class Unpin(Command, frozen=True, kw_only=True, tag=True):
+    hold_id: str
+    expires_at_ms: int
+
+
+class Extend(Command, frozen=True, kw_only=True, tag=True):
+    hold_id: str
+    expires_at_ms: int
+
+
+class Confirm(Command, frozen=True, kw_only=True, tag=True):
+    hold_id: str
+
+
+class Release(Command, frozen=True, kw_only=True, tag=True):
+    hold_id: str
+
+
+class GiveBack(Command, frozen=True, kw_only=True, tag=True):
+    """Return sold units under the ticket ``hold_id``, once. Reply: `HoldState`."""
+
+    hold_id: str
+    legs: dict[str, int]
+
+
+class Forget(Command, frozen=True, kw_only=True, tag=True):
+    """The saga behind these holds has ended. Reply: `HoldState`."""
+
+    hold_ids: tuple[str, ...]
+
+
+class Sweep(Command, frozen=True, kw_only=True, tag=True):
+    """The actor's own timer: expire and drop what is due among these holds. Reply: `HoldState`."""
+
+    hold_ids: tuple[str, ...]
+
+
+StockCommand = (
+    PutProduct
+    | Adjust
+    | Quote
+    | Inspect
+    | Take
+    | Trim
+    | Pin
+    | Unpin
+    | Extend
+    | Confirm
+    | Release
+    | GiveBack
+    | Forget
+    | Sweep
+)
+
+# Never refused as busy: each of them frees something or finishes what was promised.
+ALWAYS_ADMITTED = (Confirm, Release, Unpin, Pin, GiveBack, Forget, Sweep, Trim, Extend)
+
+
+# ── replies ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ProductStored(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    sku: str
+    product: Product
+    created: bool
+
+
+class Offer(msgspec.Struct, frozen=True, array_like=True):
+    """A quote for one account; ``product`` is None where there is no such SKU."""
+
+    account: str
+    product: Product | None
+    available: int
+
+
+class Quotes(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    offers: tuple[Offer, ...]
+
+
+class HoldLine(msgspec.Struct, frozen=True, array_like=True):
+    id: str
+    quantity: int
+    pinned: bool
+    expires_at_ms: int
+
+
+class Levels(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """All figures of one SKU; ``holds`` are filled in by `Inspect` (first 100)."""
+
+    sku: str
+    on_hand: int
+    reserved: int
+    available: int
+    sold: int
+    received: int
+    holds: tuple[HoldLine, ...] = ()
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The units are set aside. ``products``: account → facts of everything the take named."""
+
+    products: dict[str, Product]
+
+
+class ShortLine(msgspec.Struct, frozen=True, array_like=True):
+    """``known`` is False where there is no such SKU."""
+
+    account: str
+    requested: int
+    available: int
+    known: bool
+
+
+class Shortage(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Nothing was held here by this take. Every account that is short, in the order asked.
+
+    ``held_elsewhere``: the take went to several shards and others of them did hold their part.
+    """
+
+    lines: tuple[ShortLine, ...]
+    held_elsewhere: bool = False
+
+
+class HoldState(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Where the hold stands after the step; ``refused`` says why the step was not possible."""
+
+    status: str
+    refused: str = ""
+
+
+StockReply = ProductStored | Quotes | Levels | Held | Shortage | HoldState | Refusal | Replayed
+
+
+# ── events ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ProductPut(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    sku: str
+    product: Product
+
+
+class Received(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Units came in (or, negative, were written off)."""
+
+    sku: str
+    units: int
+    reason: str
+    actor: str
+
+
+class Answered(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The final answer to a command, kept for its repeats."""
+
+    account: str
+    command_id: bytes
+    fingerprint: bytes
+    at_ms: int
+    body: bytes
+
+
+StockEvent = LedgerEvent | ProductPut | Received | Answered
+
+STALE_READS = (Quote,)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+# ── decide ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Accounts(Mapping[str, Account]):
+    """The ledger's view of a world: figures by account."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __getitem__(self, account: str) -> Account:
+        stock: Stock | None = self._world.get("account", account)
+        return stock.figures if stock is not None else Account()
+
+    def __iter__(self) -> Any:
+        raise TypeError("accounts are looked up, not listed")
+
+    def __len__(self) -> int:
+        raise TypeError("accounts are looked up, not counted")
+
+
+def decide(world: World, command: StockCommand, now_ms: int) -> Decision:
+    """What becomes of a command. Pure: the world is only read."""
+    match command:
+        case Take():
+            return _take(world, command, now_ms)
+        case Quote():
+            return Decision(reply=Quotes(tuple(_offer(world, account) for account in command.accounts)))
+        case Trim():
+            return _step(ledger.trim(_hold(world, command.hold_id), command.revision, command.target), "held")
+        case Pin():
+            return _step(ledger.pin(_hold(world, command.hold_id)), "pinned")
+        case Unpin():
+            return _step(ledger.unpin(_hold(world, command.hold_id), command.expires_at_ms), "held")
+        case Extend():
+            return _step(ledger.extend(_hold(world, command.hold_id), command.expires_at_ms), "held")
+        case Confirm():
+            return _step(ledger.confirm(_hold(world, command.hold_id)), "confirmed")
+        case Release():
+            return _release(world, command, now_ms)
+        case GiveBack():
+            ticket = _hold(world, command.hold_id)
+            return _step(ledger.give_back(ticket, command.hold_id, Accounts(world), command.legs), "returned")
+        case Forget():
+            return _each(command.hold_ids, lambda hold_id: ledger.forget(_hold(world, hold_id), now_ms))
+        case Sweep():
+            return _each(command.hold_ids, lambda hold_id: _sweep_one(world, hold_id, now_ms))
+        case PutProduct():
+            return _put_product(world, command)
+        case Adjust():
+            return _adjust(world, command, now_ms)
+        case Inspect():
+            stock: Stock | None = world.get("account", account_of(command.sku))
+            return Decision(reply=_levels(command.sku, stock.figures) if stock else _no_such_sku(command.sku))
+        case never:
+            assert_never(never)
+
+
+def _hold(world: World, hold_id: str) -> Hold | None:
+    hold: Hold | None = world.get("hold", hold_id)
+    return hold
+
+
+def _offer(world: World, account: str) -> Offer:
+    stock: Stock | None = world.get("account", account)
+    if stock is None:
+        return Offer(account, None, 0)
+    return Offer(account, stock.product, stock.figures.available)
+
+
+def _take(world: World, command: Take, now_ms: int) -> Decision:
+    products: dict[str, Product] = {}
+    for account in command.wanted:
+        stock: Stock | None = world.get("account", account)
+        if stock is not None and stock.product is not None:
+            products[account] = stock.product
+    if len(products) < len(command.wanted):
+        return Decision(reply=_shortage_with_unknown(world, command, products))
+    step = ledger.take(
+        Accounts(world),
+        _hold(world, command.hold_id),
+        command.hold_id,
+        command.revision,
+        command.wanted,
+        expires_at_ms=command.expires_at_ms,
+        pinned=command.pinned,
+        issued_at_ms=command.issued_at_ms,
+        now_ms=now_ms,
+    )
+    if isinstance(step, ledger.Refused):
+        if step.reason == "short":
+            short = tuple(
+                ShortLine(line.account, line.requested, line.available, True) for line in step.short
+            )
+            return Decision(reply=Shortage(short))
+        return Decision(reply=HoldState(step.status, step.reason))
+    return Decision(step, Held(products))
+
+
+def _shortage_with_unknown(world: World, command: Take, products: Mapping[str, Product]) -> Shortage:
+    """Every line that cannot be had: those without a product, and those with too few units."""
+    hold = _hold(world, command.hold_id)
+    has = hold.legs if hold is not None and hold.live else {}
+    lines: list[ShortLine] = []
+    for account, wanted in command.wanted.items():
+        available = Accounts(world)[account].available + has.get(account, 0)
+        if account not in products:
+            lines.append(ShortLine(account, wanted, 0, False))
+        elif available < wanted:
+            lines.append(ShortLine(account, wanted, available, True))
+    return Shortage(tuple(lines))
+
+
+def _step(step: ledger.Step, status: str) -> Decision:
+    if isinstance(step, ledger.Refused):
+        return Decision(reply=HoldState(step.status, step.reason))
+    return Decision(step, HoldState(status))
+
+
+def _release(world: World, command: Release, now_ms: int) -> Decision:
+    step = ledger.release(_hold(world, command.hold_id), command.hold_id)
+    if not isinstance(step, ledger.Refused) and _hold(world, command.hold_id) is None:
+        # Nobody will forget a hold that never was: its tombstone gets its time at once.
+        step = [*step, ledger.Forgotten(command.hold_id, now_ms)]
+    return _step(step, "released")
+
+
+def _sweep_one(world: World, hold_id: str, now_ms: int) -> ledger.Step:
+    hold = _hold(world, hold_id)
+    return ledger.expire(hold, now_ms) or ledger.drop(hold, now_ms)
+
+
+def _each(hold_ids: Iterable[str], step_of: Any) -> Decision:
+    events: list[LedgerEvent] = []
+    refused = ""
+    for hold_id in dict.fromkeys(hold_ids):
+        step = step_of(hold_id)
+        if isinstance(step, ledger.Refused):
+            refused = step.reason
+        else:
+            events += step
+    return Decision(events, HoldState("", refused))
+
+
+def _put_product(world: World, command: PutProduct) -> Decision:
+    stock: Stock | None = world.get("account", account_of(command.sku))
+    created = stock is None or stock.product is None
+    reply = ProductStored(command.sku, command.product, created)
+    if stock is not None and stock.product == command.product:
+        return Decision(reply=reply)
+    return Decision([ProductPut(command.sku, command.product)], reply)
+
+
+def _adjust(world: World, command: Adjust, now_ms: int) -> Decision:
+    account = account_of(command.sku)
+    stock: Stock | None = world.get("account", account)
+    if stock is None or stock.product is None:
+        return Decision(reply=_no_such_sku(command.sku))
+    seen = remembered(stock.answers, command)
+    if isinstance(seen, Refusal):
+        return Decision(reply=seen)
+    if seen is not None:
+        return Decision(reply=Replayed(seen.body))
+    figures = stock.figures
+    units = command.delta if command.delta is not None else (command.set_to or 0) - figures.on_hand
+    events: list[StockEvent] = []
+    reply: StockReply
+    if figures.available + units < 0:
+        reply = Refusal(
+            "below_reserved",
+            f"{figures.held} of {figures.on_hand} units are reserved; that many must stay on hand.",
+            (
+                FieldError(
+                    "$.set" if command.delta is None else "$.delta",
+                    "below_reserved",
+                    "Choose a larger number.",
+                ),
+            ),
+            {"on_hand": figures.on_hand, "reserved": figures.held},
+        )
+    else:
+        changed = Account(figures.received + units, figures.confirmed, figures.held)
+        reply = _levels(command.sku, changed)
+        if units:
+            events.append(Received(command.sku, units, command.reason, command.actor))
+    events.append(Answered(account, command.command_id, command.fingerprint, now_ms, _encode(reply)))
+    return Decision(events, reply)
+
+
+def _levels(sku: str, figures: Account, holds: Sequence[HoldLine] = ()) -> Levels:
+    return Levels(
+        sku,
+        figures.on_hand,
+        figures.held,
+        figures.available,
+        figures.confirmed,
+        figures.received,
+        tuple(holds),
+    )
+
+
+def _no_such_sku(sku: str) -> Refusal:
+    return Refusal("not_found", "There is no such SKU.")
+
+
+# ── evolve ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def touches(event: StockEvent) -> list[Key]:
+    """The entities the event concerns, in the order they are to be evolved."""
+    match event:
+        case ProductPut() | Received():
+            return [("account", account_of(event.sku))]
+        case Answered():
+            return [("account", event.account)]
+        case _:
+            keys: list[Key] = [("account", account) for account in ledger.accounts_of(event)]
+            keys.append(("hold", event.hold_id))
+            return keys
+
+
+def evolve(key: Key, state: Any, event: StockEvent) -> Any:
+    """The entity after the event; None deletes it. Applies, never judges."""
+    kind, identifier = key
+    if kind == "hold":
+        return ledger.evolve_hold(state, event)  # type: ignore[arg-type]
+    stock: Stock = state if state is not None else Stock()
+    match event:
+        case ProductPut():
+            return Stock(stock.figures, event.product, stock.answers)
+        case Received():
+            figures = stock.figures
+            return Stock(
+                Account(figures.received + event.units, figures.confirmed, figures.held),
+                stock.product,
+                stock.answers,
+            )
+        case Answered():
+            answers = with_answer(stock.answers, event.command_id, event.fingerprint, event.at_ms, event.body)
+            return Stock(stock.figures, stock.product, answers)
+        case _:
+            return Stock(
+                ledger.evolve_account(identifier, stock.figures, event), stock.product, stock.answers
+            )

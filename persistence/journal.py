@@ -1,0 +1,233 @@
+"""The journal: a shard's events, the snapshots of its entities, and the rows that ride with them.
+
+Owns the write path's one statement and what recovery reads. Promises: an append is atomic and conditional on
+(epoch, head), so a fenced owner writes nothing; what is read back is verified (sequence, checksum, head) and a
+damaged record or snapshot is named, never half-applied. Is told everything; decides nothing. Called by
+`actors.event_sourced` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import asyncpg
+
+from domain.messages import Key
+from domain.order import OrderEventRow, OrderRow, OrderStateRow, OutboxRow
+from persistence.sql import sql
+
+RECOVERY_PAGE = 5_000
+
+
+class Fenced(Exception):
+    """Somebody has taken the shard over. Nothing was written, and nothing will be."""
+
+
+class AppendUnknown(Exception):
+    """The statement may or may not have been committed: the connection or the server failed."""
+
+
+class AppendRejected(Exception):
+    """The database refuses these rows; nothing was written."""
+
+
+class Corrupt(Exception):
+    """A record or snapshot is not what was written. The message names it."""
+
+
+class Lease(NamedTuple):
+    epoch: int
+    head: int
+    tail: int
+
+
+class Snapshot(NamedTuple):
+    """The state of one entity as of journal record ``seq``; ``older_seq`` is the other stored generation's."""
+
+    key: Key
+    seq: int
+    state: bytes
+    resting: bool = False
+    older_seq: int = 0
+
+
+class Record(NamedTuple):
+    seq: int
+    at_ms: int
+    events: bytes
+
+
+class Flush(NamedTuple):
+    """Everything that one append writes. ``tail``: records below it are no longer needed (0: leave them)."""
+
+    shard: str
+    old_head: int
+    tail: int
+    at_ms: int
+    count: int
+    events: bytes
+    snapshots: Sequence[Snapshot]
+    deleted: Sequence[Key]
+    rows: Sequence[Any]
+
+    @property
+    def seq(self) -> int:
+        return self.old_head + 1
+
+
+def record_crc(shard: str, seq: int, at_ms: int, events: bytes) -> int:
+    """Over place and content, so that a record moved or swapped is as wrong as a flipped bit."""
+    return crc32(events, crc32(f"{shard}:{seq}:{at_ms}".encode()))
+
+
+def snapshot_crc(key: Key, seq: int, state: bytes) -> int:
+    return crc32(state, crc32(f"{key[0]}:{key[1]}:{seq}".encode()))
+
+
+def order_crc(order_id: str, body: str) -> int:
+    return crc32(body.encode(), crc32(order_id.encode()))
+
+
+class PostgresJournal:
+    """The journal in Postgres. One pool for all shards of the process."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def take(self, shard: str) -> Lease:
+        """Become the shard's owner: every older owner is fenced from here on."""
+        row = await self._pool.fetchrow("SELECT * FROM take_shard($1)", shard)
+        if row is None:
+            raise Corrupt(f"shard {shard} is not in the table of shards")
+        return Lease(row["epoch"], row["head"], row["tail"])
+
+    async def owns(self, shard: str, epoch: int) -> bool:
+        """Whether the epoch is still the newest: what a batch without events asks before it answers."""
+        newest: int = await self._pool.fetchval("SELECT epoch FROM shard WHERE id = $1", shard)
+        return newest == epoch
+
+    async def append(self, epoch: int, flush: Flush) -> None:
+        """Write the flush in one statement. Raises `Fenced`, `AppendUnknown` or `AppendRejected`."""
+        arguments = _arguments(epoch, flush)
+        try:
+            written = await self._pool.fetchval(_APPEND, *arguments)
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+            raise AppendRejected(str(error)) from error
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            raise AppendUnknown(f"{type(error).__name__}: {error}") from error
+        if written is None:
+            raise Fenced(f"{flush.shard} is owned by a newer epoch than {epoch}")
+
+    async def was_written(self, flush: Flush) -> bool:
+        """Whether the record of a flush of unknown outcome is there (ask under a newer epoch only)."""
+        crc = await self._pool.fetchval(
+            "SELECT crc FROM journal WHERE shard = $1 AND seq = $2", flush.shard, flush.seq
+        )
+        return bool(crc == record_crc(flush.shard, flush.seq, flush.at_ms, flush.events))
+
+    async def awake(self, shard: str) -> AsyncIterator[list[Snapshot]]:
+        """The snapshots of all entities that are not resting, in pages, verified."""
+        last: Key = ("", "")
+        while True:
+            rows = await self._pool.fetch(sql("awake_entities"), shard, last[0], last[1], RECOVERY_PAGE)
+            if not rows:
+                return
+            yield [_verified(row) for row in rows]
+            last = (rows[-1]["kind"], rows[-1]["id"])
+
+    async def entities(self, keys: Sequence[Key]) -> list[Snapshot]:
+        """The snapshots of these entities, resting or not; those that have none are left out."""
+        kinds, identifiers = [key[0] for key in keys], [key[1] for key in keys]
+        return [_verified(row) for row in await self._pool.fetch(sql("entities_by_key"), kinds, identifiers)]
+
+    async def records(self, shard: str, tail: int, head: int) -> list[Record]:
+        """The journal from ``tail`` to ``head``, complete and verified; `Corrupt` names what is not."""
+        rows = await self._pool.fetch(sql("journal_records"), shard, tail)
+        expected = tail
+        records = []
+        for row in rows:
+            if row["seq"] != expected:
+                raise Corrupt(f"journal record {shard}/{expected} is missing")
+            if record_crc(shard, row["seq"], row["at_ms"], row["events"]) != row["crc"]:
+                raise Corrupt(f"journal record {shard}/{row['seq']} is damaged")
+            records.append(Record(row["seq"], row["at_ms"], row["events"]))
+            expected += 1
+        if expected != head + 1:
+            raise Corrupt(f"journal of {shard} ends at {expected - 1}, but its head is {head}")
+        return records
+
+
+def _verified(row: asyncpg.Record) -> Snapshot:
+    """The newer generation; the older where the newer is damaged (the journal since then is still kept)."""
+    key = (row["kind"], row["id"])
+    if snapshot_crc(key, row["seq"], row["state"]) == row["crc"]:
+        return Snapshot(key, row["seq"], row["state"], row["resting"], row["prev_seq"] or 0)
+    if row["prev_seq"] is not None and snapshot_crc(key, row["prev_seq"], row["prev_state"]) == row["prev_crc"]:
+        return Snapshot(key, row["prev_seq"], row["prev_state"], row["resting"], row["prev_seq"])
+    raise Corrupt(f"snapshot {key[0]}/{key[1]} is damaged in both generations")
+
+
+# ── the statement ───────────────────────────────────────────────────────────────────────────────────────
+
+_ARGUMENTS = 41
+_APPEND = f"SELECT append_flush({', '.join(f'${n}' for n in range(1, _ARGUMENTS + 1))})"
+
+
+def _columns(rows: Sequence[Any], width: int) -> list[list[Any]]:
+    """Rows of fields as columns of values, for unnest()."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+def _arguments(epoch: int, flush: Flush) -> list[Any]:
+    seq = flush.seq
+    orders, states, events, outbox = [], [], [], []
+    for row in flush.rows:
+        match row:
+            case OrderRow():
+                body = row.body.decode()
+                orders.append(
+                    (
+                        row.order_id,
+                        row.checkout_id,
+                        row.number,
+                        row.owner,
+                        row.email_hash,
+                        row.currency,
+                        row.total,
+                        row.placed_at_ms,
+                        body,
+                        order_crc(row.order_id, body),
+                    )
+                )
+            case OrderStateRow():
+                states.append(
+                    (row.order_id, row.version, row.status, row.payment_status, row.updated_at_ms, row.body.decode())
+                )
+            case OrderEventRow():
+                events.append((row.order_id, row.n, row.at_ms, row.actor, row.type, row.detail.decode()))
+            case OutboxRow():
+                outbox.append((row.order_id, row.n, row.destination, row.payload.decode()))
+            case _:
+                raise TypeError(f"{type(row).__name__} is not a row that rides")
+    snapshots = [
+        (snap.key[0], snap.key[1], snap.state, snapshot_crc(snap.key, seq, snap.state), snap.resting)
+        for snap in flush.snapshots
+    ]
+    return [
+        flush.shard,
+        epoch,
+        flush.old_head,
+        flush.tail,
+        flush.at_ms,
+        flush.count,
+        flush.events,
+        record_crc(flush.shard, seq, flush.at_ms, flush.events),
+        *_columns(snapshots, 5),
+        *_columns(flush.deleted, 2),
+        *_columns(orders, 10),
+        *_columns(states, 6),
+        *_columns(events, 6),
+        *_columns(outbox, 4),
+    ]

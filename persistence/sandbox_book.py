@@ -1,0 +1,66 @@
+"""The sandbox gateway's book in Postgres.
+
+Owns the calls of the SQL functions of migration 0002, nothing else: no rule of the gateway is here.
+Promises that an append is one autocommit statement whose constraints arbitrate between instances.
+Told a pool; never holds a connection between calls. The composition root hands it to the sandbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from operator import attrgetter
+
+import asyncpg
+
+from domain.payments import BookEntry
+
+_RECALL = "SELECT * FROM sandbox_recall($1, $2)"
+_APPEND = "SELECT sandbox_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+_PAGE = "SELECT * FROM sandbox_page($1, $2)"
+
+_row_of = attrgetter(*(field for field in BookEntry.__struct_fields__ if field != "seq"))
+
+# The last is a deadlock, which only a writer that is not this class can cause.
+_OUTAGES = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+)
+
+
+class SandboxBook:
+    """`gateways.sandbox_book.Book` on a pool of connections. ConnectionError when Postgres cannot serve."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def recall(self, payment_ids: Sequence[str], keys: Sequence[str]) -> list[BookEntry]:
+        async with self._connection() as connection:
+            rows = await connection.fetch(_RECALL, payment_ids, keys)
+        return [BookEntry(*row) for row in rows]
+
+    async def append(self, entries: Sequence[BookEntry]) -> Collection[str]:
+        # In one order everywhere, so that two instances with the same payments wait for each other in line.
+        columns = zip(*sorted(map(_row_of, entries)), strict=True)
+        async with self._connection() as connection:
+            rows = await connection.fetch(_APPEND, *columns)
+        return {row[0] for row in rows}
+
+    async def entries(self, after: int, limit: int) -> list[BookEntry]:
+        async with self._connection() as connection:
+            rows = await connection.fetch(_PAGE, after, limit)
+        return [BookEntry(*row) for row in rows]
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+        try:
+            async with self._pool.acquire() as connection:
+                yield connection
+        except _OUTAGES as error:
+            raise ConnectionError(str(error)) from error
+        except asyncpg.InterfaceError as error:
+            if isinstance(error, ValueError):  # asyncpg.DataError: an argument that cannot be encoded
+                raise
+            raise ConnectionError(str(error)) from error
