@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -15,7 +15,7 @@ class StockCore:
 
     kind = stock.KIND
     event_type = stock.StockEvent
-    state_types = {"account": stock.Stock, "hold": ledger.Hold}
+    state_types: Mapping[str, Any] = {"account": stock.Stock, "hold": ledger.Hold}
     command_type = stock.StockCommand
     reply_type = stock.StockReply
 
@@ -44,7 +44,7 @@ class CartCore:
 
     kind = cart.KIND
     event_type = cart.CartEvent
-    state_types = {"cart": cart.Cart, "customer": cart.Customer}
+    state_types: Mapping[str, Any] = {"cart": cart.Cart, "customer": cart.Customer}
     command_type = cart.CartCommand
     reply_type = cart.CartReplyType
 
@@ -79,7 +79,7 @@ class CheckoutCore:
 
     kind = checkout_model.KIND
     event_type = checkout_model.CheckoutEvent
-    state_types = {"checkout": checkout_model.Checkout, "rules": checkout_model.Rules}
+    state_types: Mapping[str, Any] = {"checkout": checkout_model.Checkout, "rules": checkout_model.Rules}
     command_type = checkout_model.AnyCommand
     reply_type = checkout_model.Reply
 

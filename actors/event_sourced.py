@@ -31,9 +31,12 @@ TURN_COMMANDS = 500  # decided between two looks at the event loop
 class Core(Protocol):
     """A pure core: what the actor needs to know of it. States and events are msgspec types."""
 
-    kind: str
-    event_type: Any
-    state_types: Mapping[str, Any]
+    @property
+    def kind(self) -> str: ...
+    @property
+    def event_type(self) -> Any: ...
+    @property
+    def state_types(self) -> Mapping[str, Any]: ...
 
     def decide(self, world: Any, command: Any, now_ms: int) -> Decision: ...
     def touches(self, event: Any) -> list[Key]: ...
@@ -122,7 +125,7 @@ class EventSourced:
         self._wake = asyncio.Event()
         self._snapshots = SnapshotQueue()
         self._encode_events = msgspec.msgpack.Encoder().encode
-        self._decode_events = msgspec.msgpack.Decoder(list[core.event_type]).decode
+        self._decode_events = msgspec.msgpack.Decoder(list[core.event_type]).decode  # type: ignore[name-defined]
         self._encode_state = msgspec.msgpack.Encoder().encode
         self._decoders = {kind: msgspec.msgpack.Decoder(type_) for kind, type_ in core.state_types.items()}
 

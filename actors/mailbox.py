@@ -50,8 +50,8 @@ class Mailbox:
         self._drainer: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(list[tuple[int, reply_type | None]]).decode  # type: ignore[misc]
-        self._decode_drained = msgspec.msgpack.Decoder(tuple[str, list[tuple[int, int, reply_type]]]).decode  # type: ignore[misc]
+        self._decode = msgspec.msgpack.Decoder(list[tuple[int, reply_type | None]]).decode
+        self._decode_drained = msgspec.msgpack.Decoder(tuple[str, list[tuple[int, int, reply_type]]]).decode
 
     def __len__(self) -> int:
         return len(self._open)

@@ -91,7 +91,7 @@ class PostOffice:
         self.incarnation = secrets.token_hex(8)
         self._submit = submit
         self._boxes: dict[str, _Box] = {}
-        self._decode = msgspec.msgpack.Decoder(list[tuple[int, command_type]]).decode  # type: ignore[misc]
+        self._decode = msgspec.msgpack.Decoder(list[tuple[int, command_type]]).decode
         self._encode = msgspec.msgpack.Encoder().encode
 
     async def deliver(self, client: str, blob: bytes) -> bytes:

@@ -34,7 +34,7 @@ class Deadlines:
         heapq.heappush(self._heap, (at_ms, next(self._order), identifier))
 
     def due(self, now_ms: int, most: int) -> list[str]:
-        found = []
+        found: list[str] = []
         while self._heap and self._heap[0][0] <= now_ms and len(found) < most:
             found.append(heapq.heappop(self._heap)[2])
         return found

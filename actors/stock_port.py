@@ -17,6 +17,8 @@ from domain.checkout_model import HoldStep, TakeStock
 from domain.messages import Refusal
 
 TENTATIVE_RETRIES = 2  # another buyer's take may fail elsewhere and give its units back in a moment
+TakeReply = stock.Held | stock.Shortage | stock.HoldState | Refusal
+
 _NO_ID = b""  # holds are idempotent by hold id
 
 
@@ -27,10 +29,10 @@ class StockPort:
         self._router = router
         self._now_ms = now_ms
 
-    async def take(self, action: TakeStock) -> stock.Held | stock.Shortage | stock.HoldState | Refusal:
+    async def take(self, action: TakeStock) -> TakeReply:
         parts = self._router.split(action.wanted)
         if len(parts) == 1:
-            reply: Any = await self._router.ask_shard(next(iter(parts)), self._take(action, action.wanted))
+            reply: TakeReply = await self._router.ask_shard(next(iter(parts)), self._take(action, action.wanted))
             return reply
         for retry in range(TENTATIVE_RETRIES + 1):
             replies = await asyncio.gather(
@@ -39,7 +41,7 @@ class StockPort:
                     for shard, keys in parts.items()
                 )
             )
-            merged = _merge_takes(action, replies)
+            merged: TakeReply = _merge_takes(action, replies)
             if not isinstance(merged, stock.Shortage) or retry == TENTATIVE_RETRIES:
                 return merged
             await asyncio.sleep(random.uniform(0.005, 0.03) * (retry + 1))

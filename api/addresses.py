@@ -82,7 +82,7 @@ def check_address(fields: Mapping[str, str | None]) -> CheckedAddress:
     elif "region" in address and "region" in rules.required and _regions(country):
         problems.append(FieldProblem("region", "invalid", "Enter the code or name of one of its regions."))
     if "postal_code" in address:
-        address["postal_code"] = unicodedata.normalize("NFKC", address["postal_code"]).upper()
+        address["postal_code"] = unicodedata.normalize("NFKC", address["postal_code"]).upper().strip()
         if not _fits(address["postal_code"], rules):
             hint = f"Enter a postal code that fits country and region, such as {rules.postal_code_example}."
             problems.append(FieldProblem("postal_code", "invalid", hint))

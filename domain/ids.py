@@ -19,11 +19,12 @@ SLOTS = 1024
 _BODY_CHARS = 16
 _TIME_CHARS = 10
 _VALID = frozenset(ALPHABET)
+_PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
 
 
 def encode(number: int, chars: int) -> str:
-    """The low ``5 * chars`` bits of ``number`` as text, most significant first."""
-    return "".join(ALPHABET[(number >> shift) & 31] for shift in range(5 * (chars - 1), -1, -5))
+    """The low ``5 * chars`` bits of ``number`` as text, most significant first; ``chars`` is even."""
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(5 * (chars - 2), -1, -10)])
 
 
 def body_of_digest(digest: bytes) -> str:

@@ -14,126 +14,68 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, assert_never
 
-import msgspec
+from domain.ledger_events import (
+    Account,
+    Confirmed,
+    Dropped,
+    Expired,
+    Extended,
+    Forgotten,
+    Hold,
+    HoldStatus,
+    LedgerEvent,
+    Pinned,
+    Released,
+    Returned,
+    Taken,
+    Trimmed,
+    Unpinned,
+    accounts_of,
+    evolve_account,
+    evolve_hold,
+)
 
-HoldStatus = Literal["held", "pinned", "confirmed", "released", "expired", "returned"]
+__all__ = [
+    "STALE_TAKE_MS",
+    "TOMBSTONE_MS",
+    "Account",
+    "Confirmed",
+    "Dropped",
+    "Expired",
+    "Extended",
+    "Forgotten",
+    "Hold",
+    "HoldStatus",
+    "LedgerEvent",
+    "Pinned",
+    "Refused",
+    "Released",
+    "Returned",
+    "Short",
+    "Step",
+    "Taken",
+    "Trimmed",
+    "Unpinned",
+    "accounts_of",
+    "confirm",
+    "drop",
+    "evolve_account",
+    "evolve_hold",
+    "expire",
+    "extend",
+    "forget",
+    "give_back",
+    "pin",
+    "release",
+    "take",
+    "trim",
+    "unpin",
+]
 
 # A take that was sent longer ago than this may have been overtaken by its own saga's end: it is refused, so
 # that a late duplicate cannot resurrect a hold that nobody would ever release.
 STALE_TAKE_MS = 60_000
 TOMBSTONE_MS = 2 * STALE_TAKE_MS
-
-
-class Account(msgspec.Struct, frozen=True, array_like=True):
-    """Units received, confirmed away, and held. All whole numbers of the account's unit."""
-
-    received: int = 0
-    confirmed: int = 0
-    held: int = 0
-
-    @property
-    def on_hand(self) -> int:
-        return self.received - self.confirmed
-
-    @property
-    def available(self) -> int:
-        return self.received - self.confirmed - self.held
-
-
-class Hold(msgspec.Struct, frozen=True, array_like=True):
-    """Units set aside for one checkout. ``legs`` maps account to units; a finished hold is a tombstone."""
-
-    id: str
-    status: HoldStatus
-    revision: int
-    legs: dict[str, int]
-    expires_at_ms: int
-    forgotten_at_ms: int = 0
-
-    @property
-    def live(self) -> bool:
-        return self.status in ("held", "pinned")
-
-
-# ── events ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Event(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Base of the ledger's events; ``hold_id`` names the hold it concerns."""
-
-    hold_id: str
-
-
-class Taken(Event, frozen=True):
-    """``added`` units were held under ``revision`` (on top of what the hold had)."""
-
-    revision: int
-    added: dict[str, int]
-    expires_at_ms: int
-    pinned: bool
-
-
-class Trimmed(Event, frozen=True):
-    """The surplus ``removed`` was given back; the hold is now at ``revision``."""
-
-    revision: int
-    removed: dict[str, int]
-
-
-class Pinned(Event, frozen=True):
-    pass
-
-
-class Unpinned(Event, frozen=True):
-    expires_at_ms: int
-
-
-class Extended(Event, frozen=True):
-    expires_at_ms: int
-
-
-class Confirmed(Event, frozen=True):
-    legs: dict[str, int]
-
-
-class Released(Event, frozen=True):
-    legs: dict[str, int]
-
-
-class Expired(Event, frozen=True):
-    legs: dict[str, int]
-
-
-class Returned(Event, frozen=True):
-    """Confirmed units came back to stock (an order was canceled); ``hold_id`` names the return itself."""
-
-    legs: dict[str, int]
-
-
-class Forgotten(Event, frozen=True):
-    at_ms: int
-
-
-class Dropped(Event, frozen=True):
-    """The tombstone's time is over: nothing remembers the hold any more."""
-
-
-LedgerEvent = (
-    Taken
-    | Trimmed
-    | Pinned
-    | Unpinned
-    | Extended
-    | Confirmed
-    | Released
-    | Expired
-    | Returned
-    | Forgotten
-    | Dropped
-)
-
-
-# ── decisions ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Short(NamedTuple):
@@ -167,7 +109,10 @@ def take(
     issued_at_ms: int,
     now_ms: int,
 ) -> Step:
-    """Hold at least ``wanted`` of each account, all or nothing. Surplus from an older revision stays (see `trim`)."""
+    """Hold at least ``wanted`` of each account, all or nothing.
+
+    What an older revision had beyond that stays until it is trimmed.
+    """
     if hold is not None:
         if not hold.live:
             return Refused("finished", hold.status)
@@ -206,13 +151,23 @@ def trim(hold: Hold | None, revision: int, target: Mapping[str, int]) -> Step:
     return [Trimmed(hold.id, revision, removed)]
 
 
-def pin(hold: Hold | None) -> Step:
+def _overtaken(hold: Hold, revision: int) -> bool:
+    """A newer step has been taken already. Revision 0 stands for a step that is not numbered."""
+    return 0 < revision < hold.revision
+
+
+def pin(hold: Hold | None, revision: int = 0) -> Step:
     """From here on the hold cannot expire: money may move."""
     if hold is None:
         return Refused("unknown")
     match hold.status:
+        case "held" if _overtaken(hold, revision):
+            return Refused("stale", hold.status)
         case "held":
-            return [Pinned(hold.id)]
+            return [Pinned(hold.id, revision)]
+        case "pinned" if revision > hold.revision:
+            # Pinned from birth, or by a pin whose unpin has not come yet: that unpin is overtaken now.
+            return [Pinned(hold.id, revision)]
         case "pinned" | "confirmed":
             return []
         case "released" | "expired" | "returned":
@@ -221,13 +176,18 @@ def pin(hold: Hold | None) -> Step:
             assert_never(never)
 
 
-def unpin(hold: Hold | None, expires_at_ms: int) -> Step:
-    """No money is out any more: the hold may expire again."""
+def unpin(hold: Hold | None, expires_at_ms: int, revision: int = 0) -> Step:
+    """No money is out any more: the hold may expire again.
+
+    One that was overtaken by the next attempt's pin is refused: that attempt's money may be moving.
+    """
     if hold is None:
         return Refused("unknown")
     match hold.status:
+        case "pinned" if _overtaken(hold, revision):
+            return Refused("stale", hold.status)
         case "pinned":
-            return [Unpinned(hold.id, expires_at_ms)]
+            return [Unpinned(hold.id, expires_at_ms, revision)]
         case "held":
             return []
         case "confirmed" | "released" | "expired" | "returned":
@@ -236,13 +196,17 @@ def unpin(hold: Hold | None, expires_at_ms: int) -> Step:
             assert_never(never)
 
 
-def extend(hold: Hold | None, expires_at_ms: int) -> Step:
+def extend(hold: Hold | None, expires_at_ms: int, revision: int = 0) -> Step:
     """Move the expiry; of a pinned hold nothing need be said."""
     if hold is None:
         return Refused("unknown")
     match hold.status:
+        case "held" if _overtaken(hold, revision):
+            return Refused("stale", hold.status)
+        case "held" if expires_at_ms == hold.expires_at_ms and revision <= hold.revision:
+            return []
         case "held":
-            return [Extended(hold.id, expires_at_ms)] if expires_at_ms != hold.expires_at_ms else []
+            return [Extended(hold.id, expires_at_ms, revision)]
         case "pinned":
             return []
         case "confirmed" | "released" | "expired" | "returned":
@@ -266,13 +230,16 @@ def confirm(hold: Hold | None) -> Step:
             assert_never(never)
 
 
-def release(hold: Hold | None, hold_id: str) -> Step:
-    """Give everything back. A release that arrives before its take leaves a tombstone that stops the take."""
+def release(hold: Hold | None, hold_id: str, now_ms: int) -> Step:
+    """Give everything back. A release that arrives before its take leaves a tombstone that stops the take.
+
+    Nobody asks for a released hold again, so its tombstone's time begins at once.
+    """
     if hold is None:
-        return [Released(hold_id, {})]
+        return [Released(hold_id, {}), Forgotten(hold_id, now_ms)]
     match hold.status:
         case "held" | "pinned":
-            return [Released(hold.id, hold.legs)]
+            return [Released(hold.id, hold.legs), Forgotten(hold.id, now_ms)]
         case "released" | "expired":
             return []
         case "confirmed" | "returned":
@@ -282,10 +249,16 @@ def release(hold: Hold | None, hold_id: str) -> Step:
 
 
 def expire(hold: Hold | None, now_ms: int) -> Step:
-    """What the sweep does to a hold whose time is over. Pinned holds have no time."""
+    """What the sweep does to a hold whose time is over. Pinned holds have no time.
+
+    To whoever asks later, an expired hold and one that is not there are the same. One without units is what
+    a change of lines left behind: it just goes, so that the same SKU may come back.
+    """
     if hold is None or hold.status != "held" or hold.expires_at_ms > now_ms:
         return []
-    return [Expired(hold.id, hold.legs)]
+    if not hold.legs:
+        return [Dropped(hold.id)]
+    return [Expired(hold.id, hold.legs), Forgotten(hold.id, now_ms)]
 
 
 def give_back(
@@ -294,8 +267,13 @@ def give_back(
     """Return confirmed units to stock under a ticket of their own, once."""
     if ticket is not None:
         return [] if ticket.status == "returned" else Refused("finished", ticket.status)
-    if any(accounts[key].confirmed < units for key, units in legs.items()):
-        return Refused("short", "unknown", [Short(k, u, accounts[k].confirmed) for k, u in legs.items()])
+    short = [
+        Short(key, units, accounts[key].confirmed)
+        for key, units in legs.items()
+        if accounts[key].confirmed < units
+    ]
+    if short:
+        return Refused("short", "unknown", short)
     return [Returned(ticket_id, dict(legs))]
 
 
@@ -313,92 +291,3 @@ def drop(hold: Hold | None, now_ms: int) -> Step:
     if hold is None or not hold.forgotten_at_ms or now_ms - hold.forgotten_at_ms < TOMBSTONE_MS:
         return []
     return [Dropped(hold.id)]
-
-
-# ── evolution ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def accounts_of(event: LedgerEvent) -> Mapping[str, int]:
-    """The accounts whose figures the event moves, with its units."""
-    match event:
-        case Taken():
-            return event.added
-        case Trimmed():
-            return event.removed
-        case Confirmed() | Released() | Expired() | Returned():
-            return event.legs
-        case Pinned() | Unpinned() | Extended() | Forgotten() | Dropped():
-            return {}
-        case never:
-            assert_never(never)
-
-
-def evolve_account(key: str, account: Account, event: LedgerEvent) -> Account:
-    """The account after the event."""
-    match event:
-        case Taken():
-            return Account(account.received, account.confirmed, account.held + event.added[key])
-        case Trimmed():
-            return Account(account.received, account.confirmed, account.held - event.removed[key])
-        case Confirmed():
-            units = event.legs[key]
-            return Account(account.received, account.confirmed + units, account.held - units)
-        case Released() | Expired():
-            return Account(account.received, account.confirmed, account.held - event.legs[key])
-        case Returned():
-            return Account(account.received, account.confirmed - event.legs[key], account.held)
-        case Pinned() | Unpinned() | Extended() | Forgotten() | Dropped():
-            return account
-        case never:
-            assert_never(never)
-
-
-def evolve_hold(hold: Hold | None, event: LedgerEvent) -> Hold | None:
-    """The hold after the event; None once it is dropped."""
-    match event:
-        case Taken():
-            legs = dict(hold.legs) if hold is not None else {}
-            for key, units in event.added.items():
-                legs[key] = legs.get(key, 0) + units
-            pinned = event.pinned or (hold is not None and hold.status == "pinned")
-            return Hold(
-                event.hold_id, "pinned" if pinned else "held", event.revision, legs, event.expires_at_ms
-            )
-        case Released():
-            return _finished(hold, event, "released")
-        case Expired():
-            return _finished(hold, event, "expired")
-        case Confirmed():
-            return _finished(hold, event, "confirmed")
-        case Returned():
-            return Hold(event.hold_id, "returned", 0, event.legs, 0)
-        case Dropped():
-            return None
-        case Trimmed() | Pinned() | Unpinned() | Extended() | Forgotten():
-            assert hold is not None, f"{event!r} concerns a hold that does not exist"
-            return _changed(hold, event)
-        case never:
-            assert_never(never)
-
-
-def _finished(hold: Hold | None, event: Confirmed | Released | Expired, status: HoldStatus) -> Hold:
-    revision = hold.revision if hold is not None else 0
-    return Hold(event.hold_id, status, revision, event.legs, 0)
-
-
-def _changed(hold: Hold, event: Trimmed | Pinned | Unpinned | Extended | Forgotten) -> Hold:
-    replace = msgspec.structs.replace
-    match event:
-        case Trimmed():
-            left = {key: units - event.removed.get(key, 0) for key, units in hold.legs.items()}
-            return replace(hold, revision=event.revision, legs={k: u for k, u in left.items() if u})
-        case Pinned():
-            return replace(hold, status="pinned")
-        case Unpinned():
-            return replace(hold, status="held", expires_at_ms=event.expires_at_ms)
-        case Extended():
-            return replace(hold, expires_at_ms=event.expires_at_ms)
-        case Forgotten():
-            return replace(hold, forgotten_at_ms=event.at_ms)
-        case never:
-            assert_never(never)

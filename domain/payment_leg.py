@@ -23,6 +23,8 @@ Intent = Literal["none", "authorize", "capture", "void", "refund"]
 
 RESENDS = 1  # how often an authorization without an answer is sent again before it is given up
 
+_replace = msgspec.structs.replace
+
 
 class PaymentError(msgspec.Struct, frozen=True, array_like=True):
     code: str
@@ -31,7 +33,10 @@ class PaymentError(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PaymentLeg(msgspec.Struct, frozen=True, array_like=True):
-    """``amount`` in minor units. ``doubt``: the last call's outcome is unknown, so ask before anything else."""
+    """``amount`` in minor units. ``doubt``: what the last call did is not known, so ask before anything else.
+
+    ``refused``: a capture, void or refund was refused; if the gateway's books agree, it is so for good.
+    """
 
     id: str
     method: str
@@ -46,6 +51,7 @@ class PaymentLeg(msgspec.Struct, frozen=True, array_like=True):
     reference: str = ""
     error: PaymentError | None = None
     next_action: dict[str, Any] | None = None
+    refused: bool = False
 
     @property
     def settled(self) -> bool:
@@ -60,7 +66,7 @@ class PaymentLeg(msgspec.Struct, frozen=True, array_like=True):
 
 def intend(leg: PaymentLeg, intent: Intent) -> PaymentLeg:
     """The leg with a new thing to do; the try counter starts anew because the intent is part of the key."""
-    return msgspec.structs.replace(leg, intent=intent, doubt=False, tries=0)
+    return _replace(leg, intent=intent, doubt=False, tries=0, refused=False)
 
 
 def request(leg: PaymentLeg, checkout_id: str, currency: str) -> GatewayRequest | None:
@@ -97,7 +103,7 @@ def after(leg: PaymentLeg, outcome: Outcome) -> PaymentLeg | None:
         case payments.NotNow():
             return None
         case payments.Unknown():
-            return None if leg.doubt else _doubtful(leg)
+            return None if leg.doubt or leg.settled else _doubtful(leg)
         case payments.Accepted():
             return _accepted(leg, outcome.reference)
         case payments.Declined():
@@ -113,11 +119,11 @@ def after(leg: PaymentLeg, outcome: Outcome) -> PaymentLeg | None:
 def _doubtful(leg: PaymentLeg) -> PaymentLeg:
     # Only an authorization's outcome is the buyer's business; doubt about a capture keeps "authorized".
     status: LegStatus = "unknown" if leg.intent == "authorize" else leg.status
-    return msgspec.structs.replace(leg, status=status, doubt=True)
+    return _replace(leg, status=status, doubt=True)
 
 
 def _settle(leg: PaymentLeg, status: LegStatus, reference: str = "") -> PaymentLeg:
-    return msgspec.structs.replace(
+    return _replace(
         leg, status=status, intent="none", doubt=False, reference=reference or leg.reference, next_action=None
     )
 
@@ -125,12 +131,12 @@ def _settle(leg: PaymentLeg, status: LegStatus, reference: str = "") -> PaymentL
 def _accepted(leg: PaymentLeg, reference: str) -> PaymentLeg:
     match leg.intent:
         case "authorize":
-            return msgspec.structs.replace(_settle(leg, "authorized", reference), error=None)
+            return _authorized(leg, reference)
         case "capture":
             return _settle(leg, "captured")
         case "void":
-            # A void that clears up after an error ends a payment that never was.
-            return _settle(leg, "declined" if leg.error is not None else "voided")
+            # A void that clears up after silence ends a payment that never was.
+            return _settle(leg, "declined" if leg.status == "unknown" else "voided")
         case "refund":
             return _settle(leg, "refunded")
         case "none":
@@ -139,13 +145,23 @@ def _accepted(leg: PaymentLeg, reference: str) -> PaymentLeg:
             assert_never(never)
 
 
+def _authorized(leg: PaymentLeg, reference: str) -> PaymentLeg:
+    return _replace(_settle(leg, "authorized", reference), error=None)
+
+
 def _declined(leg: PaymentLeg, error: PaymentError) -> PaymentLeg:
-    status: LegStatus = "declined" if leg.intent in ("authorize", "none") else leg.status
-    return msgspec.structs.replace(_settle(leg, status), error=error)
+    match leg.intent:
+        case "authorize" | "none":
+            return _replace(_settle(leg, "declined"), error=error)
+        case "capture" | "void" | "refund":
+            # It may have been done already, by a request whose answer was lost: the gateway's books tell.
+            return _replace(leg, doubt=True, refused=True, error=leg.error or error)
+        case never:
+            assert_never(never)
 
 
 def _needs_buyer(leg: PaymentLeg, reference: str, next_action: dict[str, Any]) -> PaymentLeg:
-    return msgspec.structs.replace(
+    return _replace(
         leg,
         status="requires_action",
         intent="none",
@@ -157,7 +173,7 @@ def _needs_buyer(leg: PaymentLeg, reference: str, next_action: dict[str, Any]) -
 
 def _again(leg: PaymentLeg) -> PaymentLeg:
     """What was in doubt definitely did not happen: send it again under a new key."""
-    return msgspec.structs.replace(leg, doubt=False, tries=leg.tries + 1)
+    return _replace(leg, doubt=False, tries=leg.tries + 1)
 
 
 def _retrieved(leg: PaymentLeg, found: payments.Retrieved) -> PaymentLeg | None:
@@ -167,40 +183,81 @@ def _retrieved(leg: PaymentLeg, found: payments.Retrieved) -> PaymentLeg | None:
         case "authorize" | "none":
             return _retrieved_authorization(leg, found)
         case "capture":
-            if found.state == "captured" or found.captured_minor >= leg.amount:
-                return _settle(leg, "captured")
-            if found.state in ("voided", "declined", "none"):
-                return _declined(leg, PaymentError("authorization_lapsed", False))
-            return _again(leg)
+            return _retrieved_capture(leg, found)
         case "void":
-            return _accepted(leg, "") if found.state in ("voided", "declined") else _again(leg)
+            return _retrieved_void(leg, found)
         case "refund":
-            return _settle(leg, "refunded") if found.refunded_minor >= leg.amount else _again(leg)
+            return _retrieved_refund(leg, found)
         case never:
             assert_never(never)
 
 
 def _retrieved_authorization(leg: PaymentLeg, found: payments.Retrieved) -> PaymentLeg | None:
     match found.state:
-        case "authorized" | "captured" | "refunded":
-            return msgspec.structs.replace(_settle(leg, "authorized", found.reference), error=None)
+        case "authorized" | "captured":
+            return _authorized(leg, found.reference)
+        case "requires_action" | "none" if leg.status == "requires_action":
+            return None  # the buyer has not acted
         case "requires_action":
-            if leg.status == "requires_action":
-                return None
             return _needs_buyer(leg, found.reference, found.next_action or {})
-        case "declined" | "voided":
-            return _declined(leg, PaymentError(found.decline_code or "card_declined", found.retryable))
+        case "declined" | "voided" | "refunded":
+            error = PaymentError(found.decline_code or "card_declined", found.retryable)
+            return _replace(_settle(leg, "declined"), error=error)
         case "none" if leg.resent < RESENDS:
             # Under the same key it can happen once at most, whether or not the first is still on its way.
-            return msgspec.structs.replace(leg, doubt=False, resent=leg.resent + 1)
+            return _replace(leg, doubt=False, resent=leg.resent + 1)
         case "none":
             # Nothing is there now, but the request may still be on its way: void first, so that it
             # finds a tombstone when it comes; only then tell the buyer that nothing happened.
-            error = PaymentError(
-                "processing_error", True, "The payment service gave no answer; nothing was charged."
-            )
-            return msgspec.structs.replace(leg, intent="void", doubt=False, tries=0, error=error)
+            text = "The payment service gave no answer; nothing was charged."
+            return _replace(intend(leg, "void"), error=PaymentError("processing_error", True, text))
         case "processing":
             return None
         case never:
             assert_never(never)
+
+
+def _retrieved_capture(leg: PaymentLeg, found: payments.Retrieved) -> PaymentLeg:
+    match found.state:
+        case "captured":
+            return _replace(_settle(leg, "captured"), error=None)
+        case "refunded":
+            return _settle(leg, "refunded")
+        case "voided" | "declined" | "none":
+            error = leg.error or PaymentError("authorization_lapsed", False)
+            return _replace(_settle(leg, "voided"), error=error)
+        case _:
+            return _settle(leg, "authorized") if leg.refused else _again(leg)
+
+
+def _retrieved_void(leg: PaymentLeg, found: payments.Retrieved) -> PaymentLeg:
+    match found.state:
+        case "voided" | "declined":
+            return _accepted(leg, "")
+        case "captured":
+            # Too late to void: a capture got in before. The money goes back all the same.
+            return _replace(intend(leg, "refund"), status="captured")
+        case "refunded":
+            return _settle(leg, "refunded")
+        case _ if not leg.refused:
+            return _again(leg)
+        case "none":
+            return _accepted(leg, "")
+        case _:
+            # The gateway will not let go of it. Nothing will be captured, so it lapses by itself.
+            return _settle(leg, "authorized" if found.state == "authorized" else "voided")
+
+
+def _retrieved_refund(leg: PaymentLeg, found: payments.Retrieved) -> PaymentLeg:
+    match found.state:
+        case "refunded":
+            return _settle(leg, "refunded")
+        case "captured" if found.refunded_minor >= leg.amount:
+            return _settle(leg, "refunded")
+        case "captured":
+            # Refused for good is a matter for people: it stays captured, and the audit names it.
+            return _settle(leg, "captured") if leg.refused else _again(leg)
+        case "authorized" | "requires_action":
+            return _replace(intend(leg, "void"), status="authorized")
+        case _:
+            return _settle(leg, "voided")

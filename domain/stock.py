@@ -2,12 +2,12 @@
 
 Owns, per SKU, what it is (title, prices, weight, tax category) and how many there are; and the holds on
 them. Promises everything `domain.ledger` promises, and that a take answers with the product facts, so that
-one round trip freezes price and stock. Never knows buyers, carts or money.
+one round trip freezes price and stock. Never knows buyers, carts or money. Its shapes are in `stock_model`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, assert_never
 
 import msgspec
@@ -15,258 +15,98 @@ import msgspec
 from domain import ledger
 from domain.catalog import Product
 from domain.ledger import Account, Hold, LedgerEvent
-from domain.messages import (
-    Answer,
-    Command,
-    Decision,
-    FieldError,
-    Key,
-    Refusal,
-    Replayed,
-    World,
-    remembered,
-    with_answer,
+from domain.messages import Decision, FieldError, Key, Refusal, Replayed, World, remembered, with_answer
+from domain.stock_model import (
+    ALWAYS_ADMITTED,
+    KIND,
+    STALE_READS,
+    Adjust,
+    Answered,
+    Confirm,
+    Extend,
+    Forget,
+    GiveBack,
+    Held,
+    HoldLine,
+    HoldState,
+    Inspect,
+    Levels,
+    Offer,
+    Pin,
+    ProductPut,
+    ProductStored,
+    PutProduct,
+    Quote,
+    Quotes,
+    Received,
+    Release,
+    Shortage,
+    ShortLine,
+    Stock,
+    StockCommand,
+    StockEvent,
+    StockReply,
+    Sweep,
+    Take,
+    Trim,
+    Unpin,
+    account_of,
+    sku_of,
 )
 
-KIND = "stock"
+__all__ = [
+    "ALWAYS_ADMITTED",
+    "KIND",
+    "STALE_READS",
+    "Accounts",
+    "Adjust",
+    "Answered",
+    "Confirm",
+    "Extend",
+    "Forget",
+    "GiveBack",
+    "Held",
+    "HoldLine",
+    "HoldState",
+    "Inspect",
+    "Levels",
+    "Offer",
+    "Pin",
+    "ProductPut",
+    "ProductStored",
+    "PutProduct",
+    "Quote",
+    "Quotes",
+    "Received",
+    "Release",
+    "ShortLine",
+    "Shortage",
+    "Stock",
+    "StockCommand",
+    "StockEvent",
+    "StockReply",
+    "Sweep",
+    "Take",
+    "Trim",
+    "Unpin",
+    "account_of",
+    "decide",
+    "evolve",
+    "route",
+    "sku_of",
+    "touches",
+]
 
-
-def account_of(sku: str) -> str:
-    """The ledger account of a SKU. Other scarce things have other prefixes."""
-    return "sku:" + sku
-
-
-def sku_of(account: str) -> str:
-    return account[4:]
-
-
-class Stock(msgspec.Struct, frozen=True, array_like=True):
-    """One account with its facts and the answers it gave to keyed commands."""
-
-    figures: Account = Account()
-    product: Product | None = None
-    answers: dict[bytes, Answer] = {}
-
-
-# ── commands ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class PutProduct(Command, frozen=True, kw_only=True, tag=True):
-    """Create or replace what a SKU is. Reply: `ProductPut`."""
-
-    sku: str
-    product: Product
-
-
-class Adjust(Command, frozen=True, kw_only=True, tag=True):
-    """Add ``delta`` to, or ``set`` to, the units on hand. Reply: `Levels`, or refusal ``below_reserved``."""
-
-    sku: str
-    delta: int | None = None
-    set_to: int | None = None
-    reason: str = ""
-    actor: str = ""
-
-
-class Quote(Command, frozen=True, kw_only=True, tag=True):
-    """Facts and availability of accounts, without holding. May be stale. Reply: `Quotes`."""
-
-    accounts: tuple[str, ...]
-
-
-class Inspect(Command, frozen=True, kw_only=True, tag=True):
-    """All figures of a SKU. Reply: `Levels`, or refusal ``not_found``."""
-
-    sku: str
-
-
-class Take(Command, frozen=True, kw_only=True, tag=True):
-    """Hold at least ``wanted`` units of each account, all or nothing. Reply: `Held` or `Shortage`."""
-
-    hold_id: str
-    revision: int
-    wanted: dict[str, int]
-    expires_at_ms: int
-    issued_at_ms: int
-    pinned: bool = False
-
-
-class Trim(Command, frozen=True, kw_only=True, tag=True):
-    """Give back what the hold has beyond ``target``. Reply: `HoldState`."""
-
-    hold_id: str
-    revision: int
-    target: dict[str, int]
-
-
-class Pin(Command, frozen=True, kw_only=True, tag=True):
-    hold_id: str
-
-
-class Unpin(Command, frozen=True, kw_only=True, tag=True):
-    hold_id: str
-    expires_at_ms: int
-
-
-class Extend(Command, frozen=True, kw_only=True, tag=True):
-    hold_id: str
-    expires_at_ms: int
-
-
-class Confirm(Command, frozen=True, kw_only=True, tag=True):
-    hold_id: str
-
-
-class Release(Command, frozen=True, kw_only=True, tag=True):
-    hold_id: str
-
-
-class GiveBack(Command, frozen=True, kw_only=True, tag=True):
-    """Return sold units under the ticket ``hold_id``, once. Reply: `HoldState`."""
-
-    hold_id: str
-    legs: dict[str, int]
-
-
-class Forget(Command, frozen=True, kw_only=True, tag=True):
-    """The saga behind these holds has ended. Reply: `HoldState`."""
-
-    hold_ids: tuple[str, ...]
-
-
-class Sweep(Command, frozen=True, kw_only=True, tag=True):
-    """The actor's own timer: expire and drop what is due among these holds. Reply: `HoldState`."""
-
-    hold_ids: tuple[str, ...]
-
-
-StockCommand = (
-    PutProduct
-    | Adjust
-    | Quote
-    | Inspect
-    | Take
-    | Trim
-    | Pin
-    | Unpin
-    | Extend
-    | Confirm
-    | Release
-    | GiveBack
-    | Forget
-    | Sweep
-)
-
-# Never refused as busy: each of them frees something or finishes what was promised.
-ALWAYS_ADMITTED = (Confirm, Release, Unpin, Pin, GiveBack, Forget, Sweep, Trim, Extend)
-
-
-# ── replies ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class ProductStored(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    sku: str
-    product: Product
-    created: bool
-
-
-class Offer(msgspec.Struct, frozen=True, array_like=True):
-    """A quote for one account; ``product`` is None where there is no such SKU."""
-
-    account: str
-    product: Product | None
-    available: int
-
-
-class Quotes(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    offers: tuple[Offer, ...]
-
-
-class HoldLine(msgspec.Struct, frozen=True, array_like=True):
-    id: str
-    quantity: int
-    pinned: bool
-    expires_at_ms: int
-
-
-class Levels(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """All figures of one SKU; ``holds`` are filled in by `Inspect` (first 100)."""
-
-    sku: str
-    on_hand: int
-    reserved: int
-    available: int
-    sold: int
-    received: int
-    holds: tuple[HoldLine, ...] = ()
-
-
-class Held(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The units are set aside. ``products``: account → facts of everything the take named."""
-
-    products: dict[str, Product]
-
-
-class ShortLine(msgspec.Struct, frozen=True, array_like=True):
-    """``known`` is False where there is no such SKU."""
-
-    account: str
-    requested: int
-    available: int
-    known: bool
-
-
-class Shortage(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Nothing was held here by this take. Every account that is short, in the order asked.
-
-    ``held_elsewhere``: the take went to several shards and others of them did hold their part.
-    """
-
-    lines: tuple[ShortLine, ...]
-    held_elsewhere: bool = False
-
-
-class HoldState(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Where the hold stands after the step; ``refused`` says why the step was not possible."""
-
-    status: str
-    refused: str = ""
-
-
-StockReply = ProductStored | Quotes | Levels | Held | Shortage | HoldState | Refusal | Replayed
-
-
-# ── events ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class ProductPut(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    sku: str
-    product: Product
-
-
-class Received(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Units came in (or, negative, were written off)."""
-
-    sku: str
-    units: int
-    reason: str
-    actor: str
-
-
-class Answered(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The final answer to a command, kept for its repeats."""
-
-    account: str
-    command_id: bytes
-    fingerprint: bytes
-    at_ms: int
-    body: bytes
-
-
-StockEvent = LedgerEvent | ProductPut | Received | Answered
-
-STALE_READS = (Quote,)
 _encode = msgspec.msgpack.Encoder().encode
+
+
+def route(command: StockCommand) -> str | None:
+    """The account whose owner gets the command; None for what may concern several (its caller splits it)."""
+    match command:
+        case PutProduct() | Adjust() | Inspect():
+            return account_of(command.sku)
+        case _:
+            return None
 
 
 # ── decide ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -282,7 +122,7 @@ class Accounts(Mapping[str, Account]):
         stock: Stock | None = self._world.get("account", account)
         return stock.figures if stock is not None else Account()
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         raise TypeError("accounts are looked up, not listed")
 
     def __len__(self) -> int:
@@ -299,15 +139,18 @@ def decide(world: World, command: StockCommand, now_ms: int) -> Decision:
         case Trim():
             return _step(ledger.trim(_hold(world, command.hold_id), command.revision, command.target), "held")
         case Pin():
-            return _step(ledger.pin(_hold(world, command.hold_id)), "pinned")
+            return _step(ledger.pin(_hold(world, command.hold_id), command.revision), "pinned")
         case Unpin():
-            return _step(ledger.unpin(_hold(world, command.hold_id), command.expires_at_ms), "held")
+            hold = _hold(world, command.hold_id)
+            return _step(ledger.unpin(hold, command.expires_at_ms, command.revision), "held")
         case Extend():
-            return _step(ledger.extend(_hold(world, command.hold_id), command.expires_at_ms), "held")
+            hold = _hold(world, command.hold_id)
+            return _step(ledger.extend(hold, command.expires_at_ms, command.revision), "held")
         case Confirm():
             return _step(ledger.confirm(_hold(world, command.hold_id)), "confirmed")
         case Release():
-            return _release(world, command, now_ms)
+            hold = _hold(world, command.hold_id)
+            return _step(ledger.release(hold, command.hold_id, now_ms), "released")
         case GiveBack():
             ticket = _hold(world, command.hold_id)
             return _step(ledger.give_back(ticket, command.hold_id, Accounts(world), command.legs), "returned")
@@ -387,20 +230,12 @@ def _step(step: ledger.Step, status: str) -> Decision:
     return Decision(step, HoldState(status))
 
 
-def _release(world: World, command: Release, now_ms: int) -> Decision:
-    step = ledger.release(_hold(world, command.hold_id), command.hold_id)
-    if not isinstance(step, ledger.Refused) and _hold(world, command.hold_id) is None:
-        # Nobody will forget a hold that never was: its tombstone gets its time at once.
-        step = [*step, ledger.Forgotten(command.hold_id, now_ms)]
-    return _step(step, "released")
-
-
 def _sweep_one(world: World, hold_id: str, now_ms: int) -> ledger.Step:
     hold = _hold(world, hold_id)
     return ledger.expire(hold, now_ms) or ledger.drop(hold, now_ms)
 
 
-def _each(hold_ids: Iterable[str], step_of: Any) -> Decision:
+def _each(hold_ids: Iterable[str], step_of: Callable[[str], ledger.Step]) -> Decision:
     events: list[LedgerEvent] = []
     refused = ""
     for hold_id in dict.fromkeys(hold_ids):
@@ -427,34 +262,30 @@ def _adjust(world: World, command: Adjust, now_ms: int) -> Decision:
     if stock is None or stock.product is None:
         return Decision(reply=_no_such_sku(command.sku))
     seen = remembered(stock.answers, command)
-    if isinstance(seen, Refusal):
-        return Decision(reply=seen)
     if seen is not None:
-        return Decision(reply=Replayed(seen.body))
+        return Decision(reply=seen if isinstance(seen, Refusal) else Replayed(seen.body))
     figures = stock.figures
     units = command.delta if command.delta is not None else (command.set_to or 0) - figures.on_hand
     events: list[StockEvent] = []
     reply: StockReply
     if figures.available + units < 0:
-        reply = Refusal(
-            "below_reserved",
-            f"{figures.held} of {figures.on_hand} units are reserved; that many must stay on hand.",
-            (
-                FieldError(
-                    "$.set" if command.delta is None else "$.delta",
-                    "below_reserved",
-                    "Choose a larger number.",
-                ),
-            ),
-            {"on_hand": figures.on_hand, "reserved": figures.held},
-        )
+        reply = _below_reserved(command, figures)
     else:
-        changed = Account(figures.received + units, figures.confirmed, figures.held)
-        reply = _levels(command.sku, changed)
+        reply = _levels(command.sku, Account(figures.received + units, figures.confirmed, figures.held))
         if units:
             events.append(Received(command.sku, units, command.reason, command.actor))
     events.append(Answered(account, command.command_id, command.fingerprint, now_ms, _encode(reply)))
     return Decision(events, reply)
+
+
+def _below_reserved(command: Adjust, figures: Account) -> Refusal:
+    path = "$.set" if command.delta is None else "$.delta"
+    return Refusal(
+        "below_reserved",
+        f"{figures.held} of {figures.on_hand} units are reserved; that many must stay on hand.",
+        (FieldError(path, "below_reserved", "Choose a larger number."),),
+        {"on_hand": figures.on_hand, "reserved": figures.held},
+    )
 
 
 def _levels(sku: str, figures: Account, holds: Sequence[HoldLine] = ()) -> Levels:

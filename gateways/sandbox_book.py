@@ -28,6 +28,7 @@ from domain.payments import (
     EntryType,
     GatewayRequest,
     Outcome,
+    PaymentState,
     Refund,
     Retrieve,
     Retrieved,
@@ -54,6 +55,15 @@ _TOKENS: dict[str, tuple[EntryStatus, str]] = {
     "pm_sandbox_wallet": ("succeeded", ""),
     TIMEOUT_AFTER: ("succeeded", ""),
     ERROR_ONCE: ("succeeded", ""),
+}
+
+# Why a payment that stands so takes no authorization; otherwise it takes its first, or one after a decline.
+_CLOSED: dict[PaymentState, str] = {
+    "requires_action": "authentication_pending",
+    "authorized": "already_authorized",
+    "captured": "already_captured",
+    "refunded": "already_captured",
+    "voided": "payment_voided",
 }
 
 _ID_PREFIXES: dict[EntryType, str] = {
@@ -171,11 +181,6 @@ def _voids(fact: BookEntry) -> bool:
     return fact.type == "void" and fact.status == "succeeded"
 
 
-def _is_open(now: Retrieved) -> bool:
-    """Whether the payment may be authorized: for the first time, or again after a decline."""
-    return now.state in ("none", "declined")
-
-
 def _after(now: Retrieved, fact: BookEntry) -> Retrieved:
     match fact.type, fact.status:
         case "authorization" | "resolution", "succeeded":
@@ -184,7 +189,9 @@ def _after(now: Retrieved, fact: BookEntry) -> Retrieved:
             )
         case "authorization", "requires_action":
             return Retrieved("requires_action", fact.id, next_action=next_action(fact.payment_id))
-        case "authorization" | "resolution", "declined" if fact.type == "resolution" or _is_open(now):
+        case "authorization" | "resolution", "declined" if (
+            fact.type == "resolution" or now.state not in _CLOSED
+        ):
             retryable = fact.code in RETRYABLE_CODES
             reference = fact.authorization_id or fact.id
             return Retrieved("declined", reference, decline_code=fact.code, retryable=retryable)
@@ -202,15 +209,8 @@ def _after(now: Retrieved, fact: BookEntry) -> Retrieved:
 
 def _judge_authorize(history: History, now: Retrieved, request: Authorize) -> Verdict:
     amount_minor = request.amount_minor
-    match now.state:
-        case "authorized":
-            return Verdict("authorization", "declined", "already_authorized", amount_minor)
-        case "requires_action":
-            return Verdict("authorization", "declined", "authentication_pending", amount_minor)
-        case "captured" | "refunded":
-            return Verdict("authorization", "declined", "already_captured", amount_minor)
-        case "voided":
-            return Verdict("authorization", "declined", "payment_voided", amount_minor)
+    if closed := _CLOSED.get(now.state):
+        return Verdict("authorization", "declined", closed, amount_minor)
     if not 0 < amount_minor <= MAX_AMOUNT_MINOR:
         return Verdict("authorization", "declined", "amount_invalid", 0)
     if request.token == ERROR_ONCE and not any(fact.type == "fault" for fact in history):

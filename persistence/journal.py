@@ -66,7 +66,7 @@ class Flush(NamedTuple):
     old_head: int
     tail: int
     at_ms: int
-    count: int
+    event_count: int
     events: bytes
     snapshots: Sequence[Snapshot]
     deleted: Sequence[Key]
@@ -221,7 +221,7 @@ def _arguments(epoch: int, flush: Flush) -> list[Any]:
         flush.old_head,
         flush.tail,
         flush.at_ms,
-        flush.count,
+        flush.event_count,
         flush.events,
         record_crc(flush.shard, seq, flush.at_ms, flush.events),
         *_columns(snapshots, 5),

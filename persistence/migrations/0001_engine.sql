@@ -34,7 +34,7 @@ CREATE TABLE journal (
     epoch       bigint      NOT NULL,
     at_ms       bigint      NOT NULL,
     count       integer     NOT NULL,
-    events      bytea       NOT NULL STORAGE EXTERNAL,
+    events      bytea STORAGE EXTERNAL NOT NULL,
     crc         bigint      NOT NULL,
     PRIMARY KEY (shard, seq)
 );
@@ -119,8 +119,8 @@ SELECT o.order_id, o.placed_at, s.status, o.currency,
 FROM orders o JOIN order_state s USING (order_id), json_array_elements(o.body->'line_items') AS line;
 
 CREATE VIEW order_total AS
-SELECT o.order_id, o.currency, total->>0 AS type, (total->>1)::bigint AS amount
-FROM orders o, json_array_elements(o.body->'totals') AS total;
+SELECT o.order_id, o.currency, entry->>0 AS type, (entry->>1)::bigint AS amount
+FROM orders o, json_array_elements(o.body->'totals') AS entry;
 
 CREATE VIEW order_payment AS
 SELECT s.order_id, payment->>0 AS payment_id, payment->>1 AS method, payment->>2 AS status,

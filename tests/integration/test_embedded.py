@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,9 +34,34 @@ sys.stdin.read()
 """
 
 
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory that was started once, and stopped. Only to be copied, for initdb takes long."""
+    data_dir = tmp_path_factory.mktemp("pristine") / "data"
+    with EmbeddedPostgres(data_dir):
+        return data_dir
+
+
+def copied(pristine: Path, data_dir: Path) -> Path:
+    subprocess.run(["cp", "-a", str(pristine), str(data_dir)], check=True)
+    return data_dir
+
+
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    return tmp_path / "data"
+def data_dir(pristine: Path, tmp_path: Path) -> Path:
+    return copied(pristine, tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def shared_dir(pristine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copied(pristine, tmp_path_factory.mktemp("shared") / "data")
+
+
+@pytest.fixture(scope="module")
+def shared(shared_dir: Path) -> Iterator[EmbeddedPostgres]:
+    """A server for tests that leave it as it was."""
+    with EmbeddedPostgres(shared_dir) as server:
+        yield server
 
 
 @pytest.fixture
@@ -85,7 +111,7 @@ def as_user(dsn: str, user: str, password: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}:{password}@{parts.hostname}:{parts.port}"))
 
 
-async def test_the_server_is_a_durable_postgres_18(server: EmbeddedPostgres) -> None:
+async def test_the_server_is_a_durable_postgres_18(shared: EmbeddedPostgres) -> None:
     """What an acknowledged order rests on is switched on, and nobody else's machine can connect."""
     expected = {
         "data_checksums": "on",
@@ -94,14 +120,14 @@ async def test_the_server_is_a_durable_postgres_18(server: EmbeddedPostgres) -> 
         "synchronous_commit": "on",
         "listen_addresses": "127.0.0.1",
         "server_encoding": "UTF8",
-        "server_version": server.version,
+        "server_version": shared.version,
         "is_superuser": "off",
     }
-    shown = {name: await value(server.dsn, f"SHOW {name}") for name in expected}
+    shown = {name: await value(shared.dsn, f"SHOW {name}") for name in expected}
     assert shown == expected
-    assert server.version.startswith("18.")
+    assert shared.version.startswith("18.")
     locale = "SELECT datlocprovider::text || datlocale FROM pg_database WHERE datname = current_database()"
-    assert await value(server.dsn, locale) == "bC.UTF-8"
+    assert await value(shared.dsn, locale) == "bC.UTF-8"
 
 
 async def test_a_commit_survives_kill_9_of_the_postmaster(server: EmbeddedPostgres, data_dir: Path) -> None:
@@ -148,44 +174,42 @@ def test_a_server_without_successor_ends_with_its_owner(data_dir: Path) -> None:
     wait_for(lambda: not processes_of(data_dir))
 
 
-def test_one_data_directory_has_one_server(server: EmbeddedPostgres, data_dir: Path) -> None:
+def test_one_data_directory_has_one_server(shared: EmbeddedPostgres, shared_dir: Path) -> None:
     """Starting again does nothing; another owner is refused by name and leaves the first alone."""
-    dsn, pid = server.dsn, server.pid
-    assert (server.start(), server.pid) == (dsn, pid)
-    other = EmbeddedPostgres(data_dir)
+    dsn, pid = shared.dsn, shared.pid
+    assert (shared.start(), shared.pid) == (dsn, pid)
+    other = EmbeddedPostgres(shared_dir)
     with pytest.raises(EmbeddedPostgresError, match=f"in use by process {os.getpid()}"):
         other.start()
     other.stop()
-    assert (server.running, server.pid) == (True, pid)
+    assert (shared.running, shared.pid) == (True, pid)
 
 
-async def test_two_data_directories_have_two_servers(server: EmbeddedPostgres, tmp_path: Path) -> None:
+async def test_two_data_directories_have_two_servers(shared: EmbeddedPostgres, data_dir: Path) -> None:
     """Instances run side by side, each on a port of its own."""
-    with EmbeddedPostgres(tmp_path / "other") as other:
-        assert urlsplit(other.dsn).port != urlsplit(server.dsn).port
-        assert await value(other.dsn, "SELECT 1") == await value(server.dsn, "SELECT 1") == 1
+    with EmbeddedPostgres(data_dir) as other:
+        assert urlsplit(other.dsn).port != urlsplit(shared.dsn).port
+        assert await value(other.dsn, "SELECT 1") == await value(shared.dsn, "SELECT 1") == 1
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o755], ids=oct)
-def test_directories_above_keep_their_modes(tmp_path: Path, mode: int) -> None:
+def test_directories_above_keep_their_modes(pristine: Path, tmp_path: Path, mode: int) -> None:
     """A data directory below a closed one works, and nothing is opened for it."""
     above = tmp_path / "above"
     above.mkdir()
     above.chmod(mode)
-    with EmbeddedPostgres(above / "data" / "deeper") as server:
+    with EmbeddedPostgres(copied(pristine, above / "data")) as server:
         assert server.running
     assert stat.S_IMODE(above.stat().st_mode) == mode
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has capabilities to give up")
 @pytest.mark.parametrize(("mode", "capability"), [(0o755, 0), (0o700, 1 << 2)], ids=["open", "closed"])
-def test_root_gives_postgres_what_it_needs_and_no_more(mode: int, capability: int) -> None:
+def test_root_gives_postgres_no_more_than_it_needs(pristine: Path, mode: int, capability: int) -> None:
     """Another user, in no group of root's; one capability, to search directories, if one above is closed."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as above:
         Path(above).chmod(mode)
-        with EmbeddedPostgres(Path(above) / "data") as server:
+        with EmbeddedPostgres(copied(pristine, Path(above, "data"))) as server:
             status = dict(
                 line.split(":\t", 1) for line in Path(f"/proc/{server.pid}/status").read_text().splitlines()
             )
@@ -194,17 +218,17 @@ def test_root_gives_postgres_what_it_needs_and_no_more(mode: int, capability: in
     assert int(status["CapPrm"], 16) == int(status["CapEff"], 16) == capability
 
 
-async def test_only_the_role_with_its_password_gets_in(server: EmbeddedPostgres, data_dir: Path) -> None:
+async def test_only_the_role_with_its_password_gets_in(shared: EmbeddedPostgres, shared_dir: Path) -> None:
     """A wrong password and the superuser are refused; the password is in one file, and in no log."""
-    password = urlsplit(server.dsn).password
+    password = urlsplit(shared.dsn).password
     assert password is not None
     with pytest.raises(asyncpg.InvalidPasswordError):
-        await value(as_user(server.dsn, "lastunit", "wrong"), "SELECT 1")
+        await value(as_user(shared.dsn, "lastunit", "wrong"), "SELECT 1")
     with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
-        await value(as_user(server.dsn, "postgres", password), "SELECT 1")
-    assert stat.S_IMODE((data_dir / "postgres.json").stat().st_mode) == 0o600
-    assert password in (data_dir / "postgres.json").read_text()
-    assert password not in (data_dir / "logs" / "postgres.log").read_text()
+        await value(as_user(shared.dsn, "postgres", password), "SELECT 1")
+    assert stat.S_IMODE((shared_dir / "postgres.json").stat().st_mode) == 0o600
+    assert password in (shared_dir / "postgres.json").read_text()
+    assert password not in (shared_dir / "logs" / "postgres.log").read_text()
 
 
 async def test_a_lost_password_is_replaced(server: EmbeddedPostgres, data_dir: Path) -> None:
@@ -229,7 +253,7 @@ def test_a_taken_port_is_left_to_its_taker(server: EmbeddedPostgres) -> None:
 
 
 def test_a_pid_file_may_name_a_stranger(server: EmbeddedPostgres, data_dir: Path) -> None:
-    """After a power cut or in a new container, the former postmaster's pid may be another process of that user."""
+    """After a reboot, the pid in a former postmaster.pid may be another process of the same user."""
     cluster = data_dir / "postgres"
     pid_file = cluster / "postmaster.pid"
     text = pid_file.read_text()
@@ -244,8 +268,9 @@ def test_a_pid_file_may_name_a_stranger(server: EmbeddedPostgres, data_dir: Path
         stranger.kill()
 
 
-def test_an_interrupted_first_start_is_begun_anew(data_dir: Path) -> None:
+def test_an_interrupted_first_start_is_begun_anew(tmp_path: Path) -> None:
     """What a killed initdb left behind is not taken for a cluster."""
+    data_dir = tmp_path / "deeper" / "data"
     half = data_dir / "postgres.new" / "base"
     half.mkdir(parents=True)
     (half.parent / "PG_VERSION").write_text("18\n")
@@ -254,26 +279,24 @@ def test_an_interrupted_first_start_is_begun_anew(data_dir: Path) -> None:
     assert not half.exists()
 
 
-def test_a_start_that_fails_says_why_and_can_be_tried_again(server: EmbeddedPostgres, data_dir: Path) -> None:
+def test_a_start_that_fails_says_why_and_can_be_tried_again(data_dir: Path) -> None:
     """The error carries the end of the log; nothing is left running or locked."""
-    server.stop()
     settings = data_dir / "postgres" / "postgresql.conf"
     good = settings.read_text()
     settings.write_text(good + "\nno_such_setting = 1\n")
     with pytest.raises(EmbeddedPostgresError, match="no_such_setting"):
-        server.start()
+        EmbeddedPostgres(data_dir).start()
     assert processes_of(data_dir) == []
     settings.write_text(good)
     with EmbeddedPostgres(data_dir) as other:
         assert other.running
 
 
-def test_another_version_s_cluster_is_refused(server: EmbeddedPostgres, data_dir: Path) -> None:
+def test_a_cluster_of_another_version_is_refused(data_dir: Path) -> None:
     """The sentence names both versions; the cluster is not touched."""
-    server.stop()
     (data_dir / "postgres" / "PG_VERSION").write_text("17\n")
     with pytest.raises(EmbeddedPostgresError, match="Postgres 17, not 18"):
-        server.start()
+        EmbeddedPostgres(data_dir).start()
 
 
 def test_a_data_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def book(pool: asyncpg.Pool) -> SandboxBook:
 
 @asynccontextmanager
 async def rival(database: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection inside a transaction, committed at the end, that detects no deadlock by itself."""
-    connection = await asyncpg.connect(database, server_settings={"deadlock_timeout": "60s"})
+    """A connection inside a transaction, committed at the end."""
+    connection = await asyncpg.connect(database)
     try:
         async with connection.transaction():
             yield connection
@@ -65,8 +65,9 @@ async def rival(database: str) -> AsyncIterator[asyncpg.Connection]:
 
 async def insert(connection: asyncpg.Connection, payment_id: str) -> None:
     await connection.execute(
-        "INSERT INTO sandbox_ledger (payment_id, n, id, type, status, code, checkout_id, amount_minor, currency,"
-        " token, fingerprint, created_at) VALUES ($1, 1, 'rival', 'void', 'succeeded', '', '', 0, '', '', '', now())",
+        "INSERT INTO sandbox_ledger (payment_id, n, id, type, status, code, checkout_id, amount_minor,"
+        " currency, token, fingerprint, created_at)"
+        " VALUES ($1, 1, 'rival', 'void', 'succeeded', '', '', 0, '', '', '', now())",
         payment_id,
     )
 
@@ -157,7 +158,7 @@ async def test_two_groups_with_the_same_payments_wait_in_line(book: SandboxBook,
 
 
 async def test_a_deadlock_is_told_as_an_outage(book: SandboxBook, database: str) -> None:
-    """With a writer that keeps no order; the victim's group is rolled back whole."""
+    """With a writer that keeps no order. Who waited first is the victim; its group is rolled back whole."""
     async with rival(database) as connection:
         await insert(connection, "pay_2")
         late = asyncio.create_task(

@@ -1,0 +1,235 @@
+"""The Ray actors: each puts one plain actor of `actors` behind a post office, in a process of its own.
+
+Owns nothing but the composition: pool, journal, clock, ports. Construction is recovery: Ray runs it again in a
+new process whenever the old one dies. A fenced actor leaves for good and is not restarted by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+import asyncpg
+import msgspec
+import ray
+import structlog
+
+from actors.cart_actor import CartActor as Carts
+from actors.checkout_coordinator import CheckoutCoordinator as Coordinator
+from actors.ports import MailboxPorts
+from actors.post_office import PostOffice
+from actors.stock_actor import StockActor as Stock
+from actors.stock_port import StockPort
+from cluster import directory, transport
+from cluster.engine_types import ReadBook, ResolvePayment, SetSandbox
+from cluster.messages import COMMANDS, BookPage, SandboxProblem, SandboxState
+from domain.cart import CartPolicy
+from domain.checkout_model import Policy
+from gateways.sandbox import Sandbox
+from persistence.journal import PostgresJournal
+from persistence.sandbox_book import SandboxBook
+
+log = structlog.get_logger()
+
+
+class ActorConfig(msgspec.Struct, frozen=True):
+    """What an actor is constructed with; travels as bytes, for Ray keeps it for the next construction."""
+
+    shard: str
+    dsn: str
+    policy: Policy
+    cart_policy: CartPolicy
+    gateway_timeout_s: float
+    sandbox_latency_ms: str
+    max_queue: int
+
+    def encoded(self) -> bytes:
+        return msgspec.msgpack.encode(self)
+
+
+def clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def open_pool(dsn: str, size: int) -> asyncpg.Pool:
+    """Connections that stay; every statement of ours is prepared once on each."""
+    pool: asyncpg.Pool = await asyncpg.create_pool(dsn, min_size=1, max_size=size, command_timeout=60)
+    return pool
+
+
+class _Posted:
+    """What all actors of ours have: a post office, an identity, and a way to leave."""
+
+    config: ActorConfig
+    office: PostOffice
+
+    async def deliver(self, client: str, blob: bytes) -> bytes:
+        return await self.office.deliver(client, blob)
+
+    async def drain(self, client: str, incarnation: str, acknowledged: int, wait_s: float) -> bytes:
+        return await self.office.drain(client, incarnation, acknowledged, wait_s)
+
+    async def status(self) -> dict[str, Any]:
+        """Static and live facts for `lastunit status`; also the sign of life that supervision asks for."""
+        writer = self.actor.writer  # type: ignore[attr-defined]
+        return {
+            "shard": self.config.shard,
+            "pid": os.getpid(),
+            "epoch": writer.lease.epoch,
+            "head": writer.lease.head,
+            "tail": writer.lease.tail,
+            "queued": writer.queued,
+            "entities": len(writer.world),
+            "replayed_events": writer.replayed_events,
+        }
+
+    def _leave(self) -> None:
+        """Fenced: somebody newer owns the shard. Exit for good, whatever Ray is able to hear of it."""
+        log.warning("leaving", shard=self.config.shard)
+        asyncio.get_running_loop().call_later(1.0, os._exit, 0)
+        ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        actor = getattr(self, "actor", None)
+        epoch = actor.writer.lease.epoch if actor is not None else "?"
+        return f"{name}(shard={self.config.shard}, epoch={epoch})" if hasattr(self, "config") else name
+
+
+class StockActor(_Posted):
+    async def __init__(self, config: bytes) -> None:
+        self.config = msgspec.msgpack.decode(config, type=ActorConfig)
+        pool = await open_pool(self.config.dsn, 2)
+        self.actor = Stock(
+            self.config.shard,
+            PostgresJournal(pool),
+            clock_ms,
+            on_fenced=self._leave,
+            max_queue=self.config.max_queue,
+        )
+        self.office = PostOffice(self.actor.submit, COMMANDS["stock"])
+        await self.actor.start()
+
+
+class CartActor(_Posted):
+    async def __init__(self, config: bytes) -> None:
+        self.config = msgspec.msgpack.decode(config, type=ActorConfig)
+        pool = await open_pool(self.config.dsn, 3)
+        self.actor = Carts(
+            self.config.shard,
+            PostgresJournal(pool),
+            clock_ms,
+            self.config.cart_policy,
+            on_fenced=self._leave,
+            max_queue=self.config.max_queue,
+        )
+        self.office = PostOffice(self.actor.submit, COMMANDS["cart"])
+        await self.actor.start()
+
+
+class CheckoutCoordinator(_Posted):
+    async def __init__(self, config: bytes) -> None:
+        self.config = msgspec.msgpack.decode(config, type=ActorConfig)
+        pool = await open_pool(self.config.dsn, 3)
+        routers = transport.routers(await directory.load_tables(pool))
+        ports = MailboxPorts(
+            StockPort(routers["stock"], clock_ms),
+            routers["cart"],
+            routers["checkout"],
+            {"sandbox": transport.sandbox_mailbox()},
+            self.config.gateway_timeout_s,
+        )
+        self.actor = Coordinator(
+            self.config.shard,
+            PostgresJournal(pool),
+            clock_ms,
+            ports,
+            self.config.policy,
+            on_fenced=self._leave,
+            max_queue=self.config.max_queue,
+        )
+        self.office = PostOffice(self.actor.submit, COMMANDS["checkout"])
+        await self.actor.start()
+
+
+class SandboxGateway:
+    """The sandbox in a process of its own, as a real gateway would be."""
+
+    async def __init__(self, config: bytes) -> None:
+        self.config = msgspec.msgpack.decode(config, type=ActorConfig)
+        pool = await open_pool(self.config.dsn, 2)
+        self._sandbox = Sandbox(
+            SandboxBook(pool),
+            latency_ms=self.config.sandbox_latency_ms,
+            no_answer_after_s=2 * self.config.gateway_timeout_s,
+        )
+        self.office = PostOffice(self._submit, COMMANDS["sandbox"])
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def deliver(self, client: str, blob: bytes) -> bytes:
+        return await self.office.deliver(client, blob)
+
+    async def drain(self, client: str, incarnation: str, acknowledged: int, wait_s: float) -> bytes:
+        return await self.office.drain(client, incarnation, acknowledged, wait_s)
+
+    async def status(self) -> dict[str, Any]:
+        return {"shard": "sandbox", "pid": os.getpid(), **msgspec.to_builtins(self._sandbox.settings)}
+
+    def _submit(self, request: Any, ticket: Any) -> None:
+        task = asyncio.get_running_loop().create_task(self._answer(request, ticket))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, request: Any, ticket: Any) -> None:
+        """Replies travel on their own: one that has to wait does not hold up its batch."""
+        answer = asyncio.ensure_future(self._reply_to(request))
+        if self._sandbox.settings.latency_ms != "0" or getattr(request, "token", "").startswith("pm_sandbox"):
+            ticket.later()
+        ticket.reply(await answer)
+
+    async def _reply_to(self, request: Any) -> Any:
+        match request:
+            case SetSandbox():
+                try:
+                    settings = self._sandbox.configure(mode=request.mode, latency_ms=request.latency_ms)
+                except ValueError as error:
+                    return SandboxProblem(str(error))
+                return SandboxState(settings.mode, settings.latency_ms)
+            case ResolvePayment():
+                return await self._sandbox.resolve(request.payment_id, request.outcome)
+            case ReadBook():
+                return BookPage(await self._sandbox.entries(request.after, request.limit))
+            case _:
+                return await self._sandbox.call(request)
+
+    def __repr__(self) -> str:
+        return "SandboxGateway()"
+
+
+CLASSES: dict[str, Any] = {
+    "stock": StockActor,
+    "cart": CartActor,
+    "checkout": CheckoutCoordinator,
+    "sandbox": SandboxGateway,
+}
+
+
+def create(kind: str, name: str, config: ActorConfig) -> Any:
+    """The actor of that name: the one there is, or a new one. Detached: it outlives whoever created it."""
+    return (
+        ray.remote(CLASSES[kind])
+        .options(
+            name=name,
+            namespace=transport.NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=0,  # a call that may have executed is repeated by the mailbox, never by Ray
+            max_concurrency=10_000,
+            enable_task_events=False,
+        )
+        .remote(config.encoded())
+    )

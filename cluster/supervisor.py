@@ -1,0 +1,228 @@
+"""`lastunit up`: starts what is not given, in order, keeps it running, and stops it in the opposite order.
+
+Owns the child processes (Postgres, the cluster process, the API server) and DATA_DIR/instance.json. Promises
+that nothing it started outlives it, whether it ends by Ctrl-C or by SIGKILL, and that a part that dies is
+started again. Loses nothing by stopping: what was acknowledged is in Postgres.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from cluster.host import HostConfig, ray_temp_dir
+from cluster.settings import Settings
+
+log = structlog.get_logger()
+
+STOP_S = 15.0
+RESTART_PAUSE_S = 0.5
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class StartError(Exception):
+    """A part did not come up. The message says which, and where its log is."""
+
+
+class UpConfig(msgspec.Struct, frozen=True):
+    """The options of `lastunit up`."""
+
+    host: str
+    port: int
+    dashboard_port: int
+    data_dir: str
+    postgres_dsn: str | None
+    ray_address: str | None
+    demo: bool
+
+
+def _die_with_parent() -> None:
+    """Runs in the child before exec: the kernel ends it when its parent is gone, even by SIGKILL."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+class Child:
+    """One child process of `lastunit`, its log on our standard error."""
+
+    def __init__(self, name: str, arguments: list[str], environment: dict[str, str]) -> None:
+        self.name = name
+        self._arguments = arguments
+        self._environment = os.environ | environment
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "cli",
+            *self._arguments,
+            stdout=asyncio.subprocess.PIPE,
+            env=self._environment,
+            start_new_session=True,  # Ctrl-C at the terminal is for the supervisor to act on
+            preexec_fn=_die_with_parent,
+        )
+
+    async def line(self) -> str:
+        """The child's first line of standard output: it is up. `StartError` if it ends instead."""
+        assert self.process is not None and self.process.stdout is not None
+        line = await self.process.stdout.readline()
+        if not line:
+            code = await self.process.wait()
+            raise StartError(f"The {self.name} process ended while starting (exit code {code}); see the log above.")
+        return line.decode().strip()
+
+    async def stop(self) -> None:
+        if self.process is None or self.process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+        try:
+            await asyncio.wait_for(self.process.wait(), STOP_S)
+        except TimeoutError:
+            log.warning("ending by force", part=self.name)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            await self.process.wait()
+
+
+class Supervisor:
+    """The parts of one instance. ``ready`` is called once, with the instance's facts, when it serves."""
+
+    def __init__(self, config: UpConfig, settings: Settings, ready: Callable[[dict[str, Any]], Any]) -> None:
+        self._config = config
+        self._settings = settings
+        self._ready = ready
+        self._data_dir = Path(config.data_dir)
+        self._stopping = asyncio.Event()
+        self._cluster: Child | None = None
+        self._api: Child | None = None
+        self._facts: dict[str, Any] = {}
+
+    async def run(self, dsn: str) -> None:
+        """Serve until SIGINT or SIGTERM."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stopping.set)
+        try:
+            await self._unless_stopped(self._start(dsn))
+            if not self._stopping.is_set():
+                await self._keep(dsn)
+        finally:
+            await self._stop()
+
+    async def _unless_stopped(self, work: Any) -> None:
+        """Do the work, or give it up when we are told to stop meanwhile."""
+        task = asyncio.ensure_future(work)
+        stop = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if task.done():
+            task.result()
+        else:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _start(self, dsn: str) -> None:
+        await self._start_cluster(dsn)
+        await self._start_api(dsn)
+        self._write_instance(dsn)
+        await self._ready(self._facts)
+
+    async def _start_cluster(self, dsn: str) -> None:
+        host = HostConfig(
+            dsn=dsn,
+            data_dir=str(self._data_dir),
+            settings=self._settings.model_dump_json(),
+            ray_address=self._config.ray_address,
+            dashboard_port=self._config.dashboard_port,
+        )
+        self._cluster = Child("cluster", ["_cluster"], self._environment(host=msgspec.json.encode(host).decode()))
+        await self._cluster.start()
+        self._facts |= json.loads(await self._cluster.line())
+
+    async def _start_api(self, dsn: str) -> None:
+        api = {
+            "dsn": dsn,
+            "data_dir": str(self._data_dir),
+            "host": self._config.host,
+            "port": self._config.port,
+            "ray_address": self._facts["ray_address"],
+            "dashboard_url": self._facts["dashboard_url"],
+            "demo": self._config.demo,
+            "settings": self._settings.model_dump_json(),
+        }
+        self._api = Child("api", ["_api"], self._environment(api=json.dumps(api)))
+        await self._api.start()
+        self._facts["url"] = await self._api.line()
+
+    def _environment(self, **config: str) -> dict[str, str]:
+        """A child's configuration goes by its environment: other users cannot read it, unlike arguments."""
+        auth = "token" if self._settings.mode == "production" else "disabled"
+        return {
+            **{f"LASTUNIT_PRIVATE_{name.upper()}": value for name, value in config.items()},
+            "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", auth),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        }
+
+    def _write_instance(self, dsn: str) -> None:
+        path = self._data_dir / "instance.json"
+        facts = {**self._facts, "pid": os.getpid(), "postgres_dsn": dsn}
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            os.fchmod(descriptor, 0o600)  # a file from an older start keeps its mode otherwise
+            json.dump(facts, file, indent=1)
+
+    async def _keep(self, dsn: str) -> None:
+        """Start again what dies, until told to stop. Without Ray the API is started anew too: it is its driver."""
+        while not self._stopping.is_set():
+            assert self._cluster is not None and self._api is not None
+            assert self._cluster.process is not None and self._api.process is not None
+            ends = {
+                asyncio.create_task(self._cluster.process.wait()): "cluster",
+                asyncio.create_task(self._api.process.wait()): "api",
+                asyncio.create_task(self._stopping.wait()): "stop",
+            }
+            done, pending = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
+                task.cancel()
+            ended = {ends[task] for task in done}
+            if "stop" in ended:
+                return
+            log.error("a part has died, starting it again", parts=sorted(ended))
+            await asyncio.sleep(RESTART_PAUSE_S)
+            await self._unless_stopped(self._restart(dsn, ended))
+
+    async def _restart(self, dsn: str, ended: set[str]) -> None:
+        assert self._api is not None
+        try:
+            if "cluster" in ended:
+                await self._api.stop()
+                await self._start_cluster(dsn)
+            await self._start_api(dsn)
+            self._write_instance(dsn)
+        except StartError as error:
+            log.error("could not start", error=str(error))
+
+    async def _stop(self) -> None:
+        """The API first, so that nobody is cut off in mid-answer by a missing engine."""
+        for child in (self._api, self._cluster):
+            if child is not None:
+                await child.stop()
+        with contextlib.suppress(FileNotFoundError):
+            (self._data_dir / "instance.json").unlink()
+        if self._config.ray_address is None:
+            shutil.rmtree(ray_temp_dir(self._data_dir), ignore_errors=True)
