@@ -172,9 +172,9 @@ def api_process() -> None:
 
 
 def _mint(data_dir: Path, subject: str, *, operator: bool = False) -> str:
-    from api.tokens import DevelopmentKey
+    from api.main import development_key
 
-    return DevelopmentKey.load_or_create(data_dir / "development-jwt.key").mint(subject, operator=operator)
+    return development_key(data_dir).mint(subject, operator=operator)
 
 
 @app.command()
@@ -330,7 +330,7 @@ def audit(data_dir: DataDir = DEFAULT_DATA_DIR, url: Url = None, token: Token = 
 
     target = _target(data_dir, url, token)
 
-    async def ask() -> dict[str, Any]:
+    async def ask() -> Any:
         async with OperatorClient(target) as client:
             return await client.audit()
 
@@ -338,11 +338,11 @@ def audit(data_dir: DataDir = DEFAULT_DATA_DIR, url: Url = None, token: Token = 
         found = asyncio.run(ask())
     except TargetError as error:
         raise _fail(f"Could not check: {error}") from None
-    for violation in found["violations"]:
-        typer.echo(f"{violation['code']} {violation['subject']}: {violation['detail']}")
-    checked = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in found["checked"].items())
-    typer.echo(f"{'consistent' if found['consistent'] else 'VIOLATED'}: checked {checked}")
-    raise typer.Exit(0 if found["consistent"] else 1)
+    for violation in found.violations:
+        typer.echo(f"{violation.code} {violation.subject}: {violation.detail}")
+    checked = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in found.checked.items())
+    typer.echo(f"{'consistent' if found.consistent else 'VIOLATED'}: checked {checked}")
+    raise typer.Exit(0 if found.consistent else 1)
 
 
 if __name__ == "__main__":

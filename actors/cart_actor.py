@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from actors.cores import CartCore
 from actors.event_sourced import EventSourced, Journal, Ticket
-from domain import cart
+from domain import cart_model
 
 
 class CartActor:
@@ -22,7 +22,7 @@ class CartActor:
         shard: str,
         journal: Journal,
         clock_ms: Callable[[], int],
-        policy: cart.CartPolicy,
+        policy: cart_model.CartPolicy,
         *,
         on_fenced: Callable[[], None] = lambda: None,
         max_queue: int = 20_000,
@@ -41,5 +41,5 @@ class CartActor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def submit(self, command: cart.CartCommand, ticket: Ticket) -> None:
+    def submit(self, command: cart_model.CartCommand, ticket: Ticket) -> None:
         self.writer.submit(command, ticket)

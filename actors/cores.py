@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-from domain import cart, checkout, checkout_actions, checkout_model, ids, ledger, stock
+from domain import cart, cart_model, checkout, checkout_actions, checkout_model, ids, ledger, stock
 from domain.messages import Command, Decision, Key
 
 
@@ -42,16 +42,16 @@ class StockCore:
 class CartCore:
     """Carts and the customers' pointers to them; idle ones rest."""
 
-    kind = cart.KIND
-    event_type = cart.CartEvent
-    state_types: Mapping[str, Any] = {"cart": cart.Cart, "customer": cart.Customer}
-    command_type = cart.CartCommand
-    reply_type = cart.CartReplyType
+    kind = cart_model.KIND
+    event_type = cart_model.CartEvent
+    state_types: Mapping[str, Any] = {"cart": cart_model.Cart, "customer": cart_model.Customer}
+    command_type = cart_model.CartCommand
+    reply_type = cart_model.CartReplyType
 
     touches = staticmethod(cart.touches)
     evolve = staticmethod(cart.evolve)
 
-    def __init__(self, policy: cart.CartPolicy) -> None:
+    def __init__(self, policy: cart_model.CartPolicy) -> None:
         self._policy = policy
 
     def decide(self, world: Any, command: Any, now_ms: int) -> Decision:
@@ -65,7 +65,7 @@ class CartCore:
         return (cart.entity_of(command),)
 
     def admits_when_full(self, command: Any) -> bool:
-        return isinstance(command, (cart.BeginCheckout, cart.EndCheckout))
+        return isinstance(command, (cart_model.BeginCheckout, cart_model.EndCheckout))
 
     def may_be_stale(self, command: Any) -> bool:
         return False

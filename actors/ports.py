@@ -13,7 +13,7 @@ from actors.checkout_coordinator import within
 from actors.mailbox import Mailbox
 from actors.routing import Router
 from actors.stock_port import StockPort
-from domain import cart, ids
+from domain import cart_model, ids
 from domain import checkout_model as model
 from domain.messages import Refusal
 from domain.payments import GatewayRequest, Outcome
@@ -43,7 +43,7 @@ class MailboxPorts:
         return await self._stock.step(action)
 
     async def begin_cart(self, action: model.BeginCart) -> Any:
-        command = cart.BeginCheckout(
+        command = cart_model.BeginCheckout(
             command_id=_command_id(action.name, action.checkout_id),
             cart_id=action.cart_id,
             checkout_id=action.checkout_id,
@@ -52,7 +52,7 @@ class MailboxPorts:
         return await self._carts.ask(ids.body(action.cart_id), command)
 
     async def end_cart(self, action: model.EndCart) -> Any:
-        command = cart.EndCheckout(
+        command = cart_model.EndCheckout(
             command_id=_command_id(action.name, action.checkout_id),
             cart_id=action.cart_id,
             checkout_id=action.checkout_id,

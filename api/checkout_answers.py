@@ -1,12 +1,13 @@
 """Checkouts as answers: the resource, the outcome of a completion, and "still under way".
 
-Owns the statuses 200, 201 and 202 of checkouts. Promises that a 202 shows the checkout as it stands, and that
-what has become final meanwhile is told instead. Is told replies of the engine. Called by the routes of checkouts.
+Owns the statuses 200, 201 and 202 of checkouts. Promises that a 202 shows the checkout as it stands, and
+that what has become final meanwhile is told instead. Is told replies of the engine. Called by the routes of
+checkouts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.responses import Response
@@ -46,8 +47,8 @@ async def document(context: AppContext, view: CheckoutView) -> render.Document:
 async def resource(
     context: AppContext,
     answer: Answer,
-    told: Mapping[str, str] | None = None,
-    headers: Mapping[str, str] | None = None,
+    told: dict[str, str] | None = None,
+    headers: dict[str, str] | None = None,
 ) -> Response:
     """The whole checkout, with the status of the reply; `told` are members to add."""
     reply: CheckoutReply = answer.reply
@@ -56,7 +57,7 @@ async def resource(
     return render.answer(body, reply.status, render.with_version(reply.checkout.version, more))
 
 
-async def completion(context: AppContext, answer: Answer, told: Mapping[str, str]) -> Response:
+async def completion(context: AppContext, answer: Answer, told: dict[str, str]) -> Response:
     """`{"checkout", "order"?, "token"?}`: 200 once there is an order, until then 202."""
     reply: CheckoutReply = answer.reply
     view, order = reply.checkout, reply.order
@@ -73,8 +74,8 @@ async def result_or_interim(
 ) -> Answer:
     """The engine's reply to `again` within `wait_s`, else a 202 with the checkout as `read` finds it.
 
-    A checkout that is not there (any more, or yet) or has its order is no interim state: the reply is asked for
-    once more. StillPending: it is neither there nor final.
+    A checkout that is not there (any more, or yet), or that has its order, is no interim state: the reply is
+    asked for once more. StillPending: it is neither there nor final.
     """
     try:
         return await again(wait_s)

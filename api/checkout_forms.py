@@ -1,8 +1,8 @@
 """What a buyer filled in, as the engine takes it: checked, normalized, sealed.
 
-Owns the way from bodies to `Fields` and `Payments`, and the merging of a patch with what is there. Promises that
-personal data leaves here sealed under the key of whom the checkout belongs to. Never asks the engine. Called by
-the routes of checkouts and orders.
+Owns the way from bodies to `Fields` and `Payments`, and the merging of a patch with what is there. Promises
+that personal data leaves here sealed under the key of whom the checkout belongs to. Never asks the engine.
+Called by the routes of checkouts and orders.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the routes work with: the engine, orders, keys, credentials, settings, the clock.
 
-Owns nothing but the bundle and the ports it is made of; the composition root fills it in, a test with doubles.
-Promises no globals: a route finds it in `app.state`.
+Owns nothing but the bundle and the ports it is made of; the composition root fills it in, a test with
+doubles. Promises no globals: a route finds it in `app.state`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ class Orders(Protocol):
     async def by_id(self, order_id: str, owners: Sequence[str] | None) -> OrderView | None: ...
     async def by_number(self, number: str, email_hash: str) -> OrderView | None: ...
     async def of_owner(self, owner: str, before: str | None, limit: int) -> list[OrderView]: ...
-    async def page(
-        self, before: str | None, limit: int, status: str | None = None
-    ) -> list[OrderView]: ...
+    async def page(self, before: str | None, limit: int, status: str | None = None) -> list[OrderView]: ...
     async def events(self, order_id: str, after: int, limit: int) -> list[OrderEventRow]: ...
 
 

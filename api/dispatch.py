@@ -1,8 +1,8 @@
 """From a request to a command, and from the engine's "no" to an answer.
 
-Owns what all routes do alike: bodies as models, preconditions, preferences, intents, whose a thing is. Promises
-that a command never carries an owner that the caller's credentials do not prove. Never renders. Routes call it;
-what the engine raises (`Busy`, `StillPending`) becomes an answer in `api/app.py`.
+Owns what all routes do alike: bodies as models, preconditions, preferences, intents, whose a thing is.
+Promises that a command never carries an owner that the caller's credentials do not prove. Never renders.
+Routes call it; what the engine raises (`Busy`, `StillPending`) becomes an answer in `api/app.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from api.auth import Caller
 from api.context import AppContext, context_of
-from api.errors import Problem, from_refusal, from_validation
+from api.errors import Problem, field_problem, from_refusal, from_validation
 from api.idempotency import HEADER as KEY_HEADER
 from api.idempotency import Intent
 from cluster.engine_types import DEFAULT_WAIT_S, Answer
@@ -96,8 +96,8 @@ def wait_s(request: Request, default_s: float) -> float:
 def party_of(context: AppContext, caller: Caller, new_id: str) -> Party:
     """Whose the thing called `new_id` is to be.
 
-    A new guest's root is the id's body: it follows from the request's key alone, so that a repeat, at whatever
-    time, is the same guest.
+    A new guest's root is the id's body: it follows from the request's key alone, so that a repeat is the same
+    guest at any time.
     """
     if caller.customer_id is not None:
         return Party(caller.owners[0], "", None)
@@ -163,6 +163,11 @@ def is_not_found(reply: Any) -> bool:
 def not_found() -> Problem:
     """Nothing that these credentials open."""
     return Problem("not_found", "There is no such resource, or the credentials do not open it.")
+
+
+def false_cursor() -> Problem:
+    """A cursor that no page of ours gave."""
+    return field_problem("query.cursor", "invalid", "Send next_cursor of the page before, or leave it out.")
 
 
 def replay_headers(answer: Answer) -> dict[str, str]:

@@ -17,8 +17,9 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import uvloop
@@ -34,7 +35,7 @@ from cluster import connection
 from cluster.settings import Settings
 from persistence.key_ring import KeyRing
 from persistence.order_queries import OrderQueries
-from persistence.sealing import MasterKey
+from persistence.sealing import MasterKey, load_or_create_secret
 
 CONFIG_VARIABLE = "LASTUNIT_PRIVATE_API"
 POOL_SIZE = 8
@@ -50,10 +51,15 @@ def master_key_path(data_dir: Path, settings: Settings) -> Path:
     return settings.master_key_file or data_dir / "master.key"
 
 
+def development_key(data_dir: Path) -> DevelopmentKey:
+    """The key of development mode's tokens: in the data directory, so that tokens survive a restart."""
+    return DevelopmentKey(load_or_create_secret(data_dir / "development-jwt.key", "development-jwt-key"))
+
+
 def verifier_of(data_dir: Path, settings: Settings) -> Verifier:
     """Production asks the identity provider's keys; development has one of its own in the data directory."""
     if settings.mode == "development":
-        return Verifier([DevelopmentKey.load_or_create(data_dir / "development-jwt.key")])
+        return Verifier([development_key(data_dir)])
     assert settings.jwks_url and settings.jwt_issuer and settings.jwt_audience, "checked by load_settings"
     return Verifier([Jwks(settings.jwks_url, settings.jwt_issuer, settings.jwt_audience)])
 
@@ -67,24 +73,29 @@ def worker() -> FastAPI:
     data_dir = Path(config["data_dir"])
     master_key = MasterKey.load_or_create(master_key_path(data_dir, settings))
 
+    # What the engine is made of exists only once the worker's event loop runs; no request comes before.
+    not_yet = cast(Any, None)
+    context = AppContext(
+        engine=not_yet,
+        orders=not_yet,
+        key_ring=not_yet,
+        master_key=master_key,
+        verifier=verifier_of(data_dir, settings),
+        settings=ApiSettings(
+            mode=settings.mode,
+            currency=settings.currency,
+            rate_limits_on=settings.rate_limits_on,
+            sandbox_on=settings.mode == "development",
+            public_url=f"http://{config['host']}:{config['port']}",
+        ),
+    )
+
     @asynccontextmanager
     async def engaged(app: FastAPI) -> AsyncIterator[None]:
         pool = await asyncpg.create_pool(config["dsn"], min_size=1, max_size=POOL_SIZE, command_timeout=30)
         engine = await connection.connect(config["ray_address"], pool)
-        app.state.context = AppContext(
-            engine=engine,
-            orders=OrderQueries(pool),
-            key_ring=KeyRing(pool, master_key),
-            master_key=master_key,
-            verifier=verifier_of(data_dir, settings),
-            settings=ApiSettings(
-                mode=settings.mode,
-                currency=settings.currency,
-                rate_limits_on=settings.rate_limits_on,
-                sandbox_on=settings.mode == "development",
-                public_url=f"http://{config['host']}:{config['port']}",
-                max_body_bytes=settings.max_body_bytes,
-            ),
+        app.state.context = replace(
+            context, engine=engine, orders=OrderQueries(pool), key_ring=KeyRing(pool, master_key)
         )
         try:
             yield
@@ -92,7 +103,7 @@ def worker() -> FastAPI:
             await engine.close()
             await pool.close()
 
-    return create_app(engaged, dashboard_url=config["dashboard_url"], demo=config["demo"])
+    return create_app(context, engaged)
 
 
 def serve() -> int:

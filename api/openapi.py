@@ -64,10 +64,13 @@ _TAGS = (
 )
 _DESCRIPTION = """Lastunit sells the last unit exactly once: carts, stock, payment and orders.
 
-**Amounts** are integers of minor units beside an ISO 4217 currency. **Ids** are opaque. **Times** are RFC 3339 UTC.
-**Errors** are RFC 9457 problems with a stable `code`. **Guests** get a secret `token` once and send it as
-`Cart-Token`; **customers** and **operators** send a JWT. Send an `Idempotency-Key` with whatever must not happen
-twice, and after a lost connection, a 202 or a 503 the same key again: the work is never done a second time.
+**Amounts** are integers of minor units beside an ISO 4217 currency. **Ids** are opaque. **Times** are
+RFC 3339 in UTC. **Errors** are RFC 9457 problems with a stable `code`.
+
+**Guests** get a secret `token` once and send it as `Cart-Token`; **customers** and **operators** send a JWT.
+
+Send an `Idempotency-Key` with whatever must not happen twice, and after a lost connection, a 202 or a 503 the
+same key again: the work is never done a second time.
 """
 
 
@@ -117,6 +120,14 @@ def operation(
     }
 
 
+def plain_operation(meanings: dict[int, str], media_type: str = "application/json") -> dict[str, Any]:
+    """Arguments for the decorator of a route outside the contract's conventions; `meanings` by status."""
+    content = {media_type: {"schema": {"type": "object" if media_type.endswith("json") else "string"}}}
+    return {
+        "responses": {status: {"description": text, "content": content} for status, text in meanings.items()}
+    }
+
+
 def document(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of the application's routes."""
     openapi = get_openapi(
@@ -141,9 +152,7 @@ def _request_body(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
     return {"required": required, "content": {"application/json": {"schema": schema}}}
 
 
-def _success(
-    status: int, model: type[BaseModel] | None, *, versioned: bool, keyed: bool
-) -> dict[str, Any]:
+def _success(status: int, model: type[BaseModel] | None, *, versioned: bool, keyed: bool) -> dict[str, Any]:
     headers = {}
     if versioned:
         headers["ETag"] = _header("The version, for `If-Match`.")

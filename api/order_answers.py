@@ -1,7 +1,8 @@
 """Orders as answers, for buyers and operators alike: one, a page, the audit trail, and what a change came to.
 
-Owns the paging of orders and the names under which callers stand in audit trails. Promises that a change which
-takes longer than one waits is told as 202 with the order as it stands. Called by the routes of orders.
+Owns the paging of orders and the names under which callers stand in audit trails. Promises that a change
+which takes longer than one waits is told as 202 with the order as it stands. Called by the routes of
+orders.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from api import render
 from api.auth import Caller
 from api.checkout_answers import RETRY, opened_for
 from api.context import AppContext
-from api.dispatch import accepted, not_found, replay_headers, require_id
-from api.errors import field_problem
+from api.dispatch import accepted, false_cursor, not_found, replay_headers, require_id
 from api.personal import Opened
 from cluster.engine_types import Answer, StillPending
 from domain import ids
@@ -47,9 +47,9 @@ async def one(context: AppContext, view: OrderView, headers: dict[str, str] | No
 
 
 async def page(context: AppContext, fetch: Page, cursor: str | None, limit: int) -> Response:
-    """A page of orders as an answer. `fetch` takes the last order seen and a number. Problem: a false cursor."""
+    """A page of orders as an answer. `fetch` takes the last order seen and a count. Problem: false cursor."""
     if cursor is not None and not ids.is_id("ord", cursor):
-        raise field_problem("query.cursor", "invalid", "Send next_cursor of the page before, or leave it out.")
+        raise false_cursor()
     views = await fetch(cursor, limit + 1)
     shown = views[:limit]
     keys = await context.key_ring.known_keys({view.owner for view in shown})
@@ -60,7 +60,7 @@ async def page(context: AppContext, fetch: Page, cursor: str | None, limit: int)
 async def trail(context: AppContext, view: OrderView, cursor: str | None, limit: int) -> Response:
     """A page of the order's audit trail as an answer. Problem: a false cursor."""
     if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
-        raise field_problem("query.cursor", "invalid", "Send next_cursor of the page before, or leave it out.")
+        raise false_cursor()
     rows = await context.orders.events(view.id, int(cursor or 0), limit + 1)
     shown = rows[:limit]
     opened = await opened_for(context, view)

@@ -1,8 +1,9 @@
 """Personal data at the edge: sealed on its way in, opened on its way out.
 
-Owns the shape of what is sealed (one JSON object a field) and the findings that are made while it can still be
-read: what a buyer or an address lacks. Promises that nothing behind it sees a name, an address or an e-mail in
-clear, and that what belonged to an erased person shows as `[erased]`. Called by routes and renderers.
+Owns the shape of what is sealed (one JSON object a field) and the findings that are made while it can still
+be read: what a buyer or an address lacks. Promises that nothing behind it sees a name, an address or an
+e-mail in clear, and that what belonged to an erased person shows as `[erased]`. Called by routes and
+renderers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ _CUSTOMER_ID = "customer_id"
 _TEXT = "text"
 _SEALED_TEXT = "sealed:"
 _NEEDED_OF_BUYER = ("email", "name")
-_ERASED_FIELDS = {BUYER: ("email", "name"), SHIPPING_ADDRESS: ("name", "line1"), BILLING_ADDRESS: ("name", "line1")}
+_ERASED_FIELDS = {
+    BUYER: ("email", "name"),
+    SHIPPING_ADDRESS: ("name", "line1"),
+    BILLING_ADDRESS: ("name", "line1"),
+}
 _ERASED_DOCUMENTS = {
     field: msgspec.Raw(msgspec.json.encode(dict.fromkeys(names, ERASED)))
     for field, names in _ERASED_FIELDS.items()
@@ -41,7 +46,9 @@ def seal_buyer(key: DataKey, master: MasterKey, fields: Mapping[str, str]) -> Bu
     if not filled:
         return None
     problems = tuple(
-        Problem(name, "missing", f"Give the buyer's {name}.") for name in _NEEDED_OF_BUYER if name not in filled
+        Problem(name, "missing", f"Give the buyer's {name}.")
+        for name in _NEEDED_OF_BUYER
+        if name not in filled
     )
     email = filled.get("email")
     email_hash = master.email_hash(email) if email else ""

@@ -1,7 +1,8 @@
 """How often a stranger may guess: the limits on looking up orders.
 
-Owns the limits and their counts, in this process only (several workers allow as many times more). Promises that
-the count does not tell whether a guess was right. Called by the routes concerned; off where the settings say so.
+Owns the limits and their counts, in this process only (several workers allow as many times more). Promises
+that the count does not tell whether a guess was right. Called by the routes concerned; off where the
+settings say so.
 """
 
 from __future__ import annotations
@@ -40,5 +41,7 @@ class LookupLimits:
         reset_at, _ = await self._limiter.get_window_stats(limit, identifier)
         seconds = max(1, math.ceil(reset_at - time.time()))
         raise Problem(
-            "rate_limited", f"Too many attempts; try again in {seconds} s.", headers={"Retry-After": str(seconds)}
+            "rate_limited",
+            f"Too many attempts; try again in {seconds} s.",
+            headers={"Retry-After": str(seconds)},
         )

@@ -1,8 +1,9 @@
 """The engine's views as the resources of the API, and resources as answers.
 
-Owns the shape of what `api/schemas` describes. Promises the same bytes for the same view, so that a repeated
-request is answered as the first one was. Is told views and what opens their personal data. Never decides a
-status. Called by the routes; carts, which are priced on the way out, are put together in `api/cart_pricing.py`.
+Owns the shape of what `api/schemas` describes. Promises the same bytes for the same view, so that a
+repeated request is answered as the first one was. Is told views and what opens their personal data. Never
+decides a status. Called by the routes; carts, which are priced on the way out, are put together in
+`api/cart_pricing.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from domain.checkout_model import CheckoutView, Message, PaymentView
 from domain.order import Amendment, OrderEventRow, OrderView, PaymentLine
 from domain.payments import BookEntry
 from domain.pricing import PricedLine, Total
-from domain.stock import HoldLine, Levels
+from domain.stock_model import HoldLine, Levels
 
 Document = dict[str, Any]
 
@@ -48,7 +49,7 @@ def rfc3339(at_ms: int) -> str:
 
 def checkout(view: CheckoutView, opened: Opened, public_url: str = "") -> Document:
     """A checkout. `public_url` completes the relative links of gateways without pages of their own."""
-    document = {
+    document: Document = {
         "id": view.id,
         "version": view.version,
         "status": view.status,
@@ -91,7 +92,7 @@ def checkout(view: CheckoutView, opened: Opened, public_url: str = "") -> Docume
 
 def order(view: OrderView, opened: Opened) -> Document:
     """An order: what was confirmed, and how it stands."""
-    document = {
+    document: Document = {
         "id": view.id,
         "number": view.number,
         "status": view.status,
@@ -175,8 +176,8 @@ def product(sku: str, facts: Product) -> Document:
     }
 
 
-def stock_account(levels: Levels, owner: str, epoch: int, checkout_ids: Mapping[str, str]) -> Document:
-    """All figures of a SKU. `checkout_ids`: hold → the checkout it belongs to."""
+def stock_figures(levels: Levels) -> Document:
+    """The figures of a SKU."""
     return {
         "sku": levels.sku,
         "on_hand": levels.on_hand,
@@ -184,9 +185,17 @@ def stock_account(levels: Levels, owner: str, epoch: int, checkout_ids: Mapping[
         "available": levels.available,
         "sold": levels.sold,
         "received": levels.received,
-        "owner": owner,
-        "epoch": epoch,
-        "holds": [_hold(hold, checkout_ids) for hold in levels.holds if hold.id in checkout_ids],
+    }
+
+
+def hold(line: HoldLine, checkout_id: str) -> Document:
+    """Units that a checkout holds; a pinned hold does not expire."""
+    return {
+        "id": line.id,
+        "checkout_id": checkout_id,
+        "quantity": line.quantity,
+        "pinned": line.pinned,
+        "expires_at": None if line.pinned else rfc3339(line.expires_at_ms),
     }
 
 
@@ -236,16 +245,6 @@ def _next_step(next_action: Document, public_url: str) -> Document:
 def _amendment(entry: Amendment, opened: Opened) -> Document:
     address = opened.document(SHIPPING_ADDRESS, entry.sealed)
     return {"at": rfc3339(entry.at_ms), "type": entry.type, "shipping_address": address}
-
-
-def _hold(hold: HoldLine, checkout_ids: Mapping[str, str]) -> Document:
-    return {
-        "id": hold.id,
-        "checkout_id": checkout_ids[hold.id],
-        "quantity": hold.quantity,
-        "pinned": hold.pinned,
-        "expires_at": None if hold.pinned else rfc3339(hold.expires_at_ms),
-    }
 
 
 def _time(at_ms: int | None) -> str | None:

@@ -12,8 +12,8 @@ from api.request_guard import MAX_BODY_BYTES
 class ApiSettings:
     """`currency` is that of carts and checkouts which name none; times in seconds, sizes in bytes.
 
-    `sandbox_on`: the sandbox gateway is in use and operators may steer it. `public_url`: what buyers reach the
-    shop under, without a slash at its end; it completes the URLs that answers hold.
+    `sandbox_on`: the sandbox gateway is in use and operators may steer it. `public_url`: where buyers reach
+    the shop, without a slash at its end; it completes the URLs that answers hold.
     """
 
     mode: Literal["development", "production"] = "development"

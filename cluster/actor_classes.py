@@ -25,7 +25,7 @@ from actors.stock_port import StockPort
 from cluster import directory, transport
 from cluster.engine_types import ReadBook, ResolvePayment, SetSandbox
 from cluster.messages import COMMANDS, BookPage, SandboxProblem, SandboxState
-from domain.cart import CartPolicy
+from domain.cart_model import CartPolicy
 from domain.checkout_model import Policy
 from gateways.sandbox import Sandbox
 from persistence.journal import PostgresJournal
@@ -99,7 +99,7 @@ class _Posted:
 
 
 class StockActor(_Posted):
-    async def __init__(self, config: bytes) -> None:
+    async def __init__(self, config: bytes) -> None:  # type: ignore[misc]  # Ray awaits it
         self.config = msgspec.msgpack.decode(config, type=ActorConfig)
         pool = await open_pool(self.config.dsn, 2)
         self.actor = Stock(
@@ -114,7 +114,7 @@ class StockActor(_Posted):
 
 
 class CartActor(_Posted):
-    async def __init__(self, config: bytes) -> None:
+    async def __init__(self, config: bytes) -> None:  # type: ignore[misc]  # Ray awaits it
         self.config = msgspec.msgpack.decode(config, type=ActorConfig)
         pool = await open_pool(self.config.dsn, 3)
         self.actor = Carts(
@@ -130,7 +130,7 @@ class CartActor(_Posted):
 
 
 class CheckoutCoordinator(_Posted):
-    async def __init__(self, config: bytes) -> None:
+    async def __init__(self, config: bytes) -> None:  # type: ignore[misc]  # Ray awaits it
         self.config = msgspec.msgpack.decode(config, type=ActorConfig)
         pool = await open_pool(self.config.dsn, 3)
         routers = transport.routers(await directory.load_tables(pool))
@@ -157,7 +157,7 @@ class CheckoutCoordinator(_Posted):
 class SandboxGateway:
     """The sandbox in a process of its own, as a real gateway would be."""
 
-    async def __init__(self, config: bytes) -> None:
+    async def __init__(self, config: bytes) -> None:  # type: ignore[misc]  # Ray awaits it
         self.config = msgspec.msgpack.decode(config, type=ActorConfig)
         pool = await open_pool(self.config.dsn, 2)
         self._sandbox = Sandbox(

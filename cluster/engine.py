@@ -21,7 +21,7 @@ from actors.stock_port import StockPort
 from cluster import messages
 from cluster.engine_types import DEFAULT_WAIT_S, Answer, Busy, ReadBook, SandboxRequest, StillPending
 from cluster.transport import NAMESPACE
-from domain import cart, ids, stock
+from domain import cart, cart_model, ids, stock
 from domain import checkout_model as model
 from domain.messages import Command, Refusal, Replayed
 from persistence.audit import audit
@@ -146,7 +146,7 @@ def _address(command: Command) -> tuple[str, str | None]:
         return "checkout", ids.body(command.checkout_id)
     if isinstance(command, model.PutRules | model.ReadRules):
         return "checkout", None
-    if isinstance(command, cart.CartCommandBase):
+    if isinstance(command, cart_model.CartCommandBase):
         return "cart", cart.route(command)
     return "stock", stock.route(command)  # type: ignore[arg-type]
 

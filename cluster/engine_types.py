@@ -13,7 +13,7 @@ import msgspec
 
 from domain.checkout_model import CheckoutView, PutRules, Rules
 from domain.messages import Command
-from domain.stock import Offer
+from domain.stock_model import Offer
 from gateways.sandbox import Mode
 
 DEFAULT_WAIT_S = 30.0
@@ -81,7 +81,7 @@ class Engine(Protocol):
         ...
 
     def watch(self, checkout_id: str) -> AsyncIterator[CheckoutView]:
-        """The checkout as it is, then at every change, until it has ended. Known not to be somebody else's."""
+        """The checkout as it is, then at every change, until it ends. The caller has checked whose it is."""
         ...
 
     async def put_rules(self, command: PutRules) -> Rules:

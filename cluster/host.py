@@ -55,7 +55,7 @@ def start_ray(config: HostConfig) -> dict[str, str]:
     """Join the cluster at ``ray_address``, or start one on this machine with its dashboard on loopback."""
     common: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "namespace": "lastunit"}
     if config.ray_address is not None:
-        context = ray.init(address=config.ray_address, **common)
+        context: Any = ray.init(address=config.ray_address, **common)
     else:
         context = ray.init(
             num_cpus=max(2, os.cpu_count() or 2),

@@ -8,7 +8,7 @@ import msgspec
 
 from actors.checkout_coordinator import CoordinatorCommand
 from cluster.engine_types import SandboxRequest
-from domain import cart, stock
+from domain import cart_model, stock
 from domain import checkout_model as model
 from domain.payments import BookEntry, GatewayRequest, Outcome
 
@@ -30,13 +30,13 @@ class SandboxProblem(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 COMMANDS: dict[str, Any] = {
     "stock": stock.StockCommand,
-    "cart": cart.CartCommand,
+    "cart": cart_model.CartCommand,
     "checkout": CoordinatorCommand,
     "sandbox": GatewayRequest | SandboxRequest,
 }
 REPLIES: dict[str, Any] = {
     "stock": stock.StockReply,
-    "cart": cart.CartReplyType,
+    "cart": cart_model.CartReplyType,
     "checkout": model.Reply,
     "sandbox": Outcome | SandboxState | BookPage | SandboxProblem,
 }

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from domain.cart import CartPolicy
+from domain.cart_model import CartPolicy
 from domain.checkout_model import Policy
 from gateways.sandbox import parse_latency_ms
 

@@ -14,14 +14,13 @@ from domain.checkout_model import (
     AskToReplace,
     BeginCart,
     CallGateway,
-    Checkout,
     EndCart,
     HoldStep,
     TakeStock,
-    Wanted,
 )
+from domain.checkout_state import Checkout, Wanted
 from domain.payments import Retrieve
-from domain.stock import account_of
+from domain.stock_model import account_of
 
 
 def accounts(wanted: tuple[Wanted, ...]) -> dict[str, int]:
@@ -30,25 +29,24 @@ def accounts(wanted: tuple[Wanted, ...]) -> dict[str, int]:
 
 def next_actions(state: Checkout) -> list[Action]:
     """Everything that can be done now, side by side; empty when the checkout waits or rests."""
-    hold_id = ids.body(state.id)
     match state.phase:
         case "linking":
             assert state.cart_id is not None, "only a checkout of a cart links it"
-            return [BeginCart("begin_cart", state.cart_id, state.id, state.owner)]
+            return [BeginCart(_in_round("begin_cart", state), state.cart_id, state.id, state.owner)]
         case "replacing":
             assert state.previous is not None, "only a former checkout is replaced"
-            return [AskToReplace("replace", state.previous, state.id)]
+            return [AskToReplace(_in_round("replace", state), state.previous, state.id)]
         case "holding":
-            return [_take(state, hold_id, accounts(state.wanted), pinned=state.express is not None)]
+            pinned = state.express is not None  # an express checkout's hold is born pinned
+            return [_take(state, accounts(state.wanted), state.expires_at_ms, pinned=pinned)]
         case "open":
             return []
         case "changing":
-            return [_change(state, hold_id)]
+            return [_change(state)]
         case "trimming":
-            name = f"trim:{state.revision}"
-            return [HoldStep(name, "trim", hold_id, accounts(state.wanted), revision=state.revision)]
+            return [_trim(state)]
         case "pinning":
-            return [_hold_step(state, "pin", f"pin:{state.attempt_start}:{len(state.legs)}")]
+            return [_numbered_step(state, "pin")]
         case "paying":
             leg = next(index for index in _attempt(state) if not state.legs[index].settled)
             return [_call(state, leg)]
@@ -82,29 +80,44 @@ def _attempt(state: Checkout) -> range:
     return range(state.attempt_start, len(state.legs))
 
 
-def _take(state: Checkout, hold_id: str, wanted: dict[str, int], *, pinned: bool) -> TakeStock:
-    name = f"take:{state.revision}:{state.shortages}"
-    return TakeStock(name, hold_id, state.revision, wanted, state.expires_at_ms, pinned)
+def _in_round(name: str, state: Checkout) -> str:
+    """A start that is taken up again is another step for its cart, not a repeat of the first."""
+    return f"{name}:{state.round}" if state.round else name
 
 
-def _change(state: Checkout, hold_id: str) -> Action:
+def _take(state: Checkout, wanted: dict[str, int], expires_at_ms: int, *, pinned: bool) -> TakeStock:
+    name = f"take:{state.revision}"
+    return TakeStock(name, ids.body(state.id), state.revision, wanted, expires_at_ms, pinned)
+
+
+def _change(state: Checkout) -> Action:
     """More units first, under the new revision; fewer are given back only once the change is decided."""
     change = state.change
     assert change is not None, "a changing checkout has a change"
     if change.wanted is None:
-        return HoldStep(
-            f"extend:{state.version}", "extend", hold_id, accounts(state.wanted), state.expires_at_ms
-        )
+        return _numbered_step(state, "extend", change.expires_at_ms)
     target = accounts(change.wanted)
     for account, units in accounts(state.wanted).items():
         target[account] = max(units, target.get(account, 0))
-    return _take(state, hold_id, target, pinned=False)
+    return _take(state, target, change.expires_at_ms, pinned=False)
 
 
-def _hold_step(state: Checkout, verb: str, name: str = "") -> HoldStep:
-    return HoldStep(
-        name or verb, verb, ids.body(state.id), accounts(state.wanted), state.expires_at_ms, state.revision
-    )
+def _trim(state: Checkout) -> HoldStep:
+    """To what is wanted, also where nothing is wanted any more."""
+    change = state.change
+    assert change is not None, "a trimming checkout has a change"
+    target = dict.fromkeys(map(account_of, change.skus), 0) | accounts(state.wanted)
+    name = f"trim:{state.revision}"
+    return HoldStep(name, "trim", ids.body(state.id), target, revision=state.revision)
+
+
+def _hold_step(state: Checkout, verb: str) -> HoldStep:
+    return HoldStep(verb, verb, ids.body(state.id), accounts(state.wanted))
+
+
+def _numbered_step(state: Checkout, verb: str, expires_at_ms: int = 0) -> HoldStep:
+    name = f"{verb}:{state.revision}"
+    return HoldStep(name, verb, ids.body(state.id), accounts(state.wanted), expires_at_ms, state.revision)
 
 
 def _call(state: Checkout, index: int) -> CallGateway:
@@ -129,7 +142,7 @@ def _unwind(state: Checkout) -> Action:
             return _call(state, index)
     assert state.undo is not None, "an unwinding has a reason"
     if state.undo.reason == "declined":
-        return _hold_step(state, "unpin", f"unpin:{state.declines}")
+        return _numbered_step(state, "unpin", state.expires_at_ms)
     return _hold_step(state, "release")
 
 
@@ -147,7 +160,7 @@ def _after_pivot(state: Checkout) -> list[Action]:
     elif order.status == "canceled" and "forget_return" not in state.steps:
         actions.append(HoldStep("forget_return", "forget", return_ticket(state), accounts(state.wanted)))
     if state.cart_id is not None and "end_cart" not in state.steps:
-        actions.append(EndCart("end_cart", state.cart_id, state.id, True, None))
+        actions.append(EndCart(_in_round("end_cart", state), state.cart_id, state.id, True, None))
     return actions
 
 
@@ -157,9 +170,7 @@ def return_ticket(state: Checkout) -> str:
 
 
 def _after_end(state: Checkout) -> list[Action]:
-    actions: list[Action] = []
-    if state.cart_id is not None and "linked" in state.steps and "end_cart" not in state.steps:
-        actions.append(EndCart("end_cart", state.cart_id, state.id, False, state.previous))
-    if state.hold and "forget" not in state.steps:
-        actions.append(_hold_step(state, "forget"))
-    return actions
+    """Nothing is held, and a released hold is forgotten by itself; the cart reopens."""
+    if state.cart_id is None or "linked" not in state.steps or "end_cart" in state.steps:
+        return []
+    return [EndCart(_in_round("end_cart", state), state.cart_id, state.id, False, state.previous)]

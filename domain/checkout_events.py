@@ -119,13 +119,5 @@ class RulesPut(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 CheckoutEvent = (
-    Started
-    | Moved
-    | OrderPlaced
-    | OrderChanged
-    | AskedFor
-    | Answered
-    | AnsweredForNow
-    | StepDone
-    | RulesPut
+    Started | Moved | OrderPlaced | OrderChanged | AskedFor | Answered | AnsweredForNow | StepDone | RulesPut
 )

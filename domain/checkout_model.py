@@ -26,8 +26,8 @@ from domain.checkout_events import (
 from domain.checkout_state import (
     KIND,
     Address,
-    AskKind,
     Asked,
+    AskKind,
     Buyer,
     CancelReason,
     Change,

@@ -1,14 +1,18 @@
-"""How a checkout's state is shown: the resource, its messages, and the rows of its order.
+"""How a checkout's state is shown: the resource, its messages, its order, and the order's immutable row.
 
-Owns the mapping from the saga's inner phases to the statuses of the contract. Pure; personal data stays sealed.
+Owns the mapping from the saga's inner phases to the statuses of the contract. Promises that what was answered
+at the pivot can be shown again, byte for byte, whatever has happened since. Personal data stays sealed.
 """
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import msgspec
 
 from domain import ids, order
-from domain.checkout_model import Checkout, CheckoutReply, CheckoutView, Message, PaymentView, Problem
+from domain.checkout_model import CheckoutReply, CheckoutView, PaymentView
+from domain.checkout_state import Checkout, Message, Problem
 from domain.messages import FieldError
 from domain.order import OrderBody, OrderRow, OrderView
 from domain.payment_leg import PaymentLeg
@@ -35,14 +39,12 @@ def status_of(state: Checkout) -> str:
             return "completed"
         case "canceled" | "refused":
             return "canceled"
+        case never:
+            assert_never(never)
 
 
-def cancel_reason_of(state: Checkout) -> str | None:
-    if (
-        state.undo is None
-        or state.phase not in ("unwinding", "canceled")
-        or state.undo.reason in ("declined", "refused")
-    ):
+def cancel_reason_of(state: Checkout, status: str) -> str | None:
+    if state.undo is None or status != "canceled" or state.undo.reason == "refused":
         return None
     return state.undo.reason
 
@@ -88,26 +90,32 @@ def _problems(path: str, problems: tuple[Problem, ...]) -> list[FieldError]:
 
 
 def messages_of(state: Checkout) -> tuple[Message, ...]:
-    """What happened to the lines, then what is still to be given."""
+    """What happened to the lines, then what is still to be given, then why the last payment failed."""
     if state.phase not in OPEN_PHASES:
         return state.messages
-    return state.messages + tuple(
+    told = [
         Message("error", error.code, error.path, error.message, "recoverable") for error in missing(state)
-    )
+    ]
+    failed = next((leg.error for leg in current_legs(state) if leg.status == "declined"), None)
+    if failed is not None:
+        text = failed.message or "The payment was declined. Try another payment method."
+        told.append(Message("error", "payment_failed", "$.payments", text, "recoverable"))
+    return (*state.messages, *told)
 
 
 def view(state: Checkout, *, at_pivot: bool = False) -> CheckoutView:
     """The resource. ``at_pivot`` shows it as the first answer to a successful completion did, for ever."""
-    legs = tuple(_authorized(leg) for leg in current_legs(state)) if at_pivot else state.legs
+    legs = state.legs
     if at_pivot:
-        legs = state.legs[: state.attempt_start] + legs
+        legs = state.legs[: state.attempt_start] + tuple([_authorized(leg) for leg in current_legs(state)])
     placed = state.order
-    waiting = next((leg for leg in current_legs(state) if leg.status == "requires_action"), None)
+    status = status_of(state)
+    waiting = status == "requires_escalation"
     return CheckoutView(
         id=state.id,
         version=state.placed_version if at_pivot else state.version,
-        status=status_of(state),
-        cancel_reason=cancel_reason_of(state),
+        status=status,
+        cancel_reason=cancel_reason_of(state, status),
         cart_id=state.cart_id,
         currency=state.currency,
         lines=state.lines,
@@ -120,17 +128,24 @@ def view(state: Checkout, *, at_pivot: bool = False) -> CheckoutView:
         messages=messages_of(state),
         reservation="pinned" if at_pivot else reservation_of(state),
         reservation_expires_at_ms=state.expires_at_ms if state.phase in OPEN_PHASES else None,
-        payments=tuple(
-            PaymentView(x.id, x.method, x.status, x.amount, x.gateway, x.error.code if x.error else None)
-            for x in legs
-        ),
-        next_action=waiting.next_action if waiting is not None and state.phase == "awaiting_buyer" else None,
+        payments=tuple([_payment_view(leg) for leg in legs]),
+        next_action=next((leg.next_action for leg in legs if leg.next_action), None) if waiting else None,
         order_id=placed.id if placed else None,
         created_at_ms=state.created_at_ms,
         updated_at_ms=placed.placed_at_ms if at_pivot and placed else state.updated_at_ms,
         owner=state.owner,
         root=state.root,
     )
+
+
+def _payment_view(leg: PaymentLeg) -> PaymentView:
+    error = leg.error.code if leg.error is not None else None
+    return PaymentView(leg.id, leg.method, leg.status, leg.amount, leg.gateway, error)
+
+
+def reply(state: Checkout) -> CheckoutReply:
+    """How things stand now, with the order if there is one."""
+    return CheckoutReply(200, view(state), order_view(state) if state.order else None)
 
 
 def _authorized(leg: PaymentLeg) -> PaymentLeg:
@@ -143,13 +158,15 @@ def order_view(state: Checkout, *, at_pivot: bool = False) -> OrderView:
     assert placed is not None, "an order is shown only after the pivot"
     legs = current_legs(state)
     address = state.shipping_address.sealed if state.shipping_address else None
-    first_status = "pending" if placed.confirmed_at_ms != placed.placed_at_ms else "confirmed"
+    status, confirmed_at_ms = placed.status, placed.confirmed_at_ms
     if at_pivot:
-        legs = tuple(_authorized(leg) for leg in legs)
+        legs = tuple([_authorized(leg) for leg in legs])
+        status = "pending" if placed.review else "confirmed"
+        confirmed_at_ms = None if placed.review else placed.placed_at_ms
     return OrderView(
         id=placed.id,
         number=ids.order_number(placed.id),
-        status=first_status if at_pivot else placed.status,
+        status=status,
         payment_status=order.payment_status(legs),
         checkout_id=state.id,
         customer=state.customer,
@@ -160,12 +177,10 @@ def order_view(state: Checkout, *, at_pivot: bool = False) -> OrderView:
         amendments=() if at_pivot else placed.amendments,
         lines=state.lines,
         totals=state.totals,
-        payments=tuple(order.payment_line(leg) for leg in legs),
+        payments=tuple([order.payment_line(leg) for leg in legs]),
         tracking=None if at_pivot else placed.tracking,
         created_at_ms=placed.placed_at_ms,
-        confirmed_at_ms=(placed.placed_at_ms if first_status == "confirmed" else None)
-        if at_pivot
-        else placed.confirmed_at_ms,
+        confirmed_at_ms=confirmed_at_ms,
         owner=state.owner,
         root=state.root,
     )
@@ -179,7 +194,8 @@ def completed(state: Checkout) -> CheckoutReply:
 def order_row(state: Checkout) -> OrderRow:
     """The immutable row, from a state just past the pivot."""
     placed = state.order
-    assert placed is not None and state.buyer is not None, "rows are made at the pivot"
+    assert placed is not None, "rows are made at the pivot"
+    assert state.buyer is not None, "nothing is completed without a buyer"
     body = OrderBody(
         state.id,
         state.root,
@@ -188,7 +204,7 @@ def order_row(state: Checkout) -> OrderRow:
         state.shipping_address.sealed if state.shipping_address else None,
         state.lines,
         state.totals,
-        tuple(order.payment_line(leg) for leg in current_legs(state)),
+        tuple([order.payment_line(leg) for leg in current_legs(state)]),
     )
     return OrderRow(
         placed.id,

@@ -46,6 +46,9 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="no"):
     extra: dict[str, Any] = {}
 
 
+KEY_REUSED = Refusal("idempotency_key_reused", "This key was used with another request. Send a new key.")
+
+
 class Answer(msgspec.Struct, frozen=True, array_like=True):
     """The first final answer to a command, kept in the entity that gave it. ``body`` is the encoded reply."""
 
@@ -87,7 +90,7 @@ def remembered(answers: Mapping[bytes, Answer], command: Command) -> Answer | Re
     if answer is None:
         return None
     if answer.fingerprint != command.fingerprint:
-        return Refusal("idempotency_key_reused", "This key was used with another request. Send a new key.")
+        return KEY_REUSED
     return answer
 
 

@@ -33,7 +33,10 @@ class Amendment(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True):
-    """The part of the saga's state that begins with the pivot. ``events`` counts its audit trail's entries."""
+    """The part of the saga's state that begins with the pivot.
+
+    ``events`` counts its audit trail's entries. ``review``: it was placed pending, for an operator to see.
+    """
 
     id: str
     placed_at_ms: int
@@ -44,6 +47,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
     amendments: tuple[Amendment, ...] = ()
     ship_to: bytes | None = None
     cancel_reason: str = ""
+    review: bool = False
 
 
 class PaymentLine(msgspec.Struct, frozen=True, array_like=True):

@@ -2,7 +2,7 @@
 
 Owns the decisions from the moment the order exists: confirm and capture until they succeed; ship, deliver,
 review, amend, cancel. Promises that a canceled order gives back its units and its money, each exactly once.
-Called by `checkout.decide` only.
+Called by `checkout.decide` and by the completion.
 """
 
 from __future__ import annotations
@@ -13,24 +13,32 @@ import msgspec
 
 from domain import checkout_views as views
 from domain import fraud, ids, order, payment_leg
+from domain.checkout_events import OrderPlaced
 from domain.checkout_model import (
     AmendAddress,
     CancelOrder,
     DeliverOrder,
     Done,
     LegOutcome,
-    OrderPlaced,
     OrderReply,
     ReviewOrder,
     ShipOrder,
 )
+from domain.checkout_prices import total_to
 from domain.checkout_turn import Turn
 from domain.messages import Decision, Refusal
 from domain.order import Amendment, Order, Tracking
 from domain.payment_leg import PaymentLeg
-from domain.stock import HoldState
+from domain.stock_model import HoldState
 
 OrderCommand = CancelOrder | ShipOrder | DeliverOrder | ReviewOrder | AmendAddress
+NO_ORDER = Refusal("not_found", "There is no such order, or the credentials do not open it.")
+BEING_CAPTURED = Refusal("request_in_progress", "The payment is still being captured. Ask again shortly.")
+OTHER_COUNTRY = Refusal(
+    "country_changed", "The new address must be in the country that the order was priced for."
+)
+OTHER_PRICE = Refusal("total_changed", "This address would change the price of the order.")
+
 _replace = msgspec.structs.replace
 
 
@@ -43,24 +51,22 @@ def place(turn: Turn) -> None:
         placed_at_ms=turn.now_ms,
         status="pending" if review else "confirmed",
         confirmed_at_ms=None if review else turn.now_ms,
+        review=review,
     )
     legs = views.current_legs(state)
     if not review:
-        legs = tuple(payment_leg.intend(leg, "capture") for leg in legs)
+        legs = tuple([payment_leg.intend(leg, "capture") for leg in legs])
     turn.apply(OrderPlaced(turn.key, turn.now_ms, placed, legs))
     turn.rows.append(views.order_row(turn.state))
-    turn.tell(
-        placed.status, "buyer", {"total": state.total, "currency": state.currency, "checkout_id": state.id}
-    )
+    detail = {"total": state.total, "currency": state.currency, "checkout_id": state.id}
+    turn.tell(placed.status, "buyer", detail)
 
 
 def decide(turn: Turn, command: OrderCommand) -> Decision:
     """A command to the order. Refusals change nothing."""
     placed = turn.state.order
     if placed is None:
-        return Decision(
-            reply=Refusal("not_found", "There is no such order, or the credentials do not open it.")
-        )
+        return turn.reply(command, NO_ORDER)
     match command:
         case CancelOrder():
             return _cancel(turn, placed, command)
@@ -84,7 +90,7 @@ def decide(turn: Turn, command: OrderCommand) -> Decision:
 def _unpaid(turn: Turn) -> Refusal | None:
     """What is shipped must be paid: a capture still under way is waited for by asking again."""
     if any(leg.status != "captured" for leg in views.current_legs(turn.state)):
-        return Refusal("request_in_progress", "The payment is still being captured. Ask again shortly.")
+        return BEING_CAPTURED
     return None
 
 
@@ -101,97 +107,86 @@ def _change(
     detail: dict[str, Any],
 ) -> Decision:
     if refusal is not None:
-        return Decision(reply=refusal)
+        return turn.reply(command, refusal)
     turn.order(changed, kind, getattr(command, "actor", "") or "buyer", detail)
-    reply = _reply(turn)
-    turn.remember(command, reply)
-    return turn.decision(reply)
+    return turn.reply(command, _reply(turn))
 
 
 def _review(turn: Turn, placed: Order, command: ReviewOrder) -> Decision:
     refusal = order.cannot_review(placed)
     if refusal is not None:
-        return Decision(reply=refusal)
+        return turn.reply(command, refusal)
     detail: dict[str, Any] = {
         "decision": "approve" if command.approve else "deny",
         "reason": command.reason,
     }
     if not command.approve:
         turn.owe("cancel_order", command)
-        _cancel_now(turn, "fraud", command.actor, detail)
-        return _answered_or_owed(turn)
+        _cancel_now(turn, placed, "fraud", command.actor, detail)
+        return turn.decision()
     changed = _replace(placed, status="confirmed", confirmed_at_ms=turn.now_ms)
     first = turn.state.attempt_start
-    turn.legs(first, tuple(payment_leg.intend(leg, "capture") for leg in turn.state.legs[first:]))
+    captures = [payment_leg.intend(leg, "capture") for leg in turn.state.legs[first:]]
+    turn.set(legs=(*turn.state.legs[:first], *captures))
     return _change(turn, command, None, changed, "confirmed", detail)
 
 
 def _amend(turn: Turn, placed: Order, command: AmendAddress) -> Decision:
+    state, address = turn.state, command.address
     refusal = order.cannot_amend(placed)
-    confirmed = turn.state.shipping_address
-    if refusal is None and confirmed is not None and confirmed.country != command.address.country:
-        refusal = Refusal(
-            "country_changed", "The new address must be in the country the order was priced for."
-        )
-    if refusal is None and confirmed is not None and _price_moves(turn, command):
-        refusal = Refusal("total_changed", "This address would change the price of the order.")
-    amendment = Amendment(turn.now_ms, "shipping_address", command.address.sealed)
-    changed = _replace(placed, amendments=(*placed.amendments, amendment), ship_to=command.address.sealed)
-    return _change(turn, command, refusal, changed, "address_changed", {"country": command.address.country})
-
-
-def _price_moves(turn: Turn, command: AmendAddress) -> bool:
-    from domain.checkout import price_at  # the saga prices; importing it above would be a circle
-
-    return price_at(turn, command.address) != turn.state.total
+    confirmed = state.shipping_address
+    if refusal is None and confirmed is not None and confirmed.country != address.country:
+        refusal = OTHER_COUNTRY
+    # The tables may have changed since; what counts is whether the address makes a difference.
+    elif refusal is None and total_to(state, turn.rules, address) != total_to(state, turn.rules, confirmed):
+        refusal = OTHER_PRICE
+    amendment = Amendment(turn.now_ms, "shipping_address", address.sealed)
+    changed = _replace(placed, amendments=(*placed.amendments, amendment), ship_to=address.sealed)
+    return _change(turn, command, refusal, changed, "address_changed", {"country": address.country})
 
 
 # ── cancel ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _cancel(turn: Turn, placed: Order, command: CancelOrder) -> Decision:
-    if placed.status == "canceled":
-        reply = _reply(turn)
-        turn.remember(command, reply)
-        return turn.decision(reply)
     refusal = order.cannot_cancel(placed)
     if refusal is not None:
-        turn.remember(command, refusal)
-        return turn.decision(refusal)
+        return turn.reply(command, refusal)
+    if placed.status == "canceled" and _given_back(turn):
+        return turn.reply(command, _reply(turn))
     turn.owe("cancel_order", command)
-    _cancel_now(turn, command.reason or "buyer", command.actor, {"reason": command.reason})
-    return _answered_or_owed(turn)
+    if placed.status != "canceled":
+        reason = command.reason or "buyer"
+        _cancel_now(turn, placed, reason, command.actor, {"reason": command.reason})
+    return turn.decision()
 
 
-def _cancel_now(turn: Turn, reason: str, actor: str, detail: dict[str, Any]) -> None:
+def _cancel_now(turn: Turn, placed: Order, reason: str, actor: str, detail: dict[str, Any]) -> None:
     """The order is canceled; its money and units follow, retried forward."""
-    placed = turn.state.order
-    assert placed is not None, "only an order is canceled"
     first = turn.state.attempt_start
-    legs = tuple(_undone(leg) for leg in turn.state.legs[first:])
+    legs = tuple([_undone(leg) if leg.settled else leg for leg in turn.state.legs[first:]])
     if legs != turn.state.legs[first:]:
-        turn.legs(first, legs)
+        turn.set(legs=turn.state.legs[:first] + legs)
     turn.order(_replace(placed, status="canceled", cancel_reason=reason), "canceled", actor, detail)
 
 
 def _undone(leg: PaymentLeg) -> PaymentLeg:
-    """How a leg of a canceled order gives its money back. A capture under way must end before anything else."""
+    """How a leg of a canceled order gives its money back."""
     if leg.status == "captured":
         return payment_leg.intend(leg, "refund")
-    if leg.status == "authorized" and leg.settled:
+    if leg.status == "authorized":
         return payment_leg.intend(leg, "void")
     return leg
 
 
-def _answered_or_owed(turn: Turn) -> Decision:
-    _answer_if_undone(turn)
-    return turn.decision()
+def _given_back(turn: Turn) -> bool:
+    return "give_back" in turn.state.steps and all(leg.settled for leg in views.current_legs(turn.state))
 
 
-def _answer_if_undone(turn: Turn) -> None:
+def _answer_if_given_back(turn: Turn) -> None:
     """A cancel is answered once the money and the units are back."""
-    if "give_back" in turn.state.steps and all(leg.settled for leg in views.current_legs(turn.state)):
-        turn.answer("cancel_order", _reply(turn))
+    if turn.owes("cancel_order") and _given_back(turn):
+        turn.answer("cancel_order", reply=_reply(turn))
 
 
 # ── outcomes ────────────────────────────────────────────────────────────────────────────────────────────
@@ -205,27 +200,31 @@ def leg_answered(turn: Turn, result: LegOutcome) -> None:
     assert placed is not None, "past the pivot there is an order"
     if leg is None:
         return
-    turn.legs(result.leg, (leg, *turn.state.legs[result.leg + 1 :]))
-    if not leg.settled:
-        return
+    told = leg
+    if placed.status == "canceled" and before.intent == "capture" and not leg.doubt:
+        # It was canceled meanwhile: what was captured is refunded, what was not shall not be.
+        leg = _undone(leg)
+    turn.set_leg(result.leg, leg)
     detail: dict[str, Any] = {"payment_id": leg.id, "amount": leg.amount}
-    if leg.status != before.status:
-        turn.order(placed, f"payment_{leg.status}", "system", detail)
-    if before.intent == "capture" and leg.status == "authorized":
-        # Refused for good: nobody gets goods that nobody pays for.
-        if placed.status != "canceled":
-            _cancel_now(turn, "payment", "system", detail | {"code": leg.error.code if leg.error else ""})
-            return
-    if placed.status == "canceled":
-        undone = _undone(leg)
-        if undone != leg and not (before.intent == "void" and leg.error is not None):
-            turn.legs(result.leg, (undone, *turn.state.legs[result.leg + 1 :]))
-    _answer_if_undone(turn)
+    if told.status != before.status:
+        turn.order(placed, f"payment_{told.status}", "system", detail)
+    elif told.settled and told.refused and before.intent != "capture":
+        turn.order(placed, f"{before.intent}_refused", "system", detail | _code(told))
+    if placed.status != "canceled" and told.settled and told.status in ("authorized", "voided"):
+        # The capture was refused for good: nobody gets goods that nobody pays for.
+        assert turn.state.order is not None, "an order stays an order"
+        _cancel_now(turn, turn.state.order, "payment", "system", detail | _code(told))
+    _answer_if_given_back(turn)
+
+
+def _code(leg: PaymentLeg) -> dict[str, str]:
+    return {"code": leg.error.code if leg.error is not None else ""}
 
 
 def step_done(turn: Turn, name: str, result: HoldState | Done) -> None:
     """A step that is retried forward has been answered; one that was refused is tried again."""
-    if isinstance(result, HoldState) and result.refused and not name.startswith("forget"):
+    step = name.partition(":")[0]
+    if isinstance(result, HoldState) and result.refused and not step.startswith("forget"):
         return
-    turn.done(name)
-    _answer_if_undone(turn)
+    turn.done(step)
+    _answer_if_given_back(turn)

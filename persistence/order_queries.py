@@ -1,8 +1,8 @@
 """Orders as they stand in Postgres, for whoever shows them.
 
 Owns the queries on `orders`, `order_state` and `order_event`, and the way back from rows to the shapes of
-`domain.order`. Promises that an order that is not one of the owners' given does not exist. Personal data stays
-sealed. Never writes: the saga's rows ride in its coordinator's append. The API calls it, over a pool.
+`domain.order`. Promises that an order that is not one of the owners' given does not exist. Personal data
+stays sealed. Never writes: the saga's rows ride in its coordinator's append. The API calls it, over a pool.
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ class OrderQueries:
         """Up to `limit` entries of the audit trail beyond entry `after`, oldest first."""
         rows = await self._pool.fetch(sql("order_events"), order_id, after, limit)
         return [
-            OrderEventRow(
-                order_id, row["n"], row["at_ms"], row["actor"], row["type"], row["detail"].encode()
-            )
+            OrderEventRow(order_id, row["n"], row["at_ms"], row["actor"], row["type"], row["detail"].encode())
             for row in rows
         ]
 

@@ -21,16 +21,12 @@ from api.dispatch import (
     ask_as_owner,
     expected_version,
     intent_of,
-    is_not_found,
     new_id,
-    not_found,
     parse,
     party_of,
-    replay_headers,
     require_id,
     wait_s,
 )
-from api.errors import Problem
 from api.http_edge import HEAD_ONLY
 from api.idempotency import Intent
 from api.openapi import operation
@@ -45,6 +41,7 @@ PATCH_ATTEMPTS = 3
 router = APIRouter(tags=["Checkouts"], default_response_class=Response)
 
 _STOCK = ("out_of_stock", "item_unavailable")
+CART_REFUSALS = ("not_found", "cart_empty", "cart_expired", "cart_checked_out")
 _ENDED = ("checkout_canceled", "checkout_completed", "reservation_expired", "completion_in_progress")
 
 
@@ -52,7 +49,7 @@ _ENDED = ("checkout_canceled", "checkout_completed", "reservation_expired", "com
     "/v1/checkouts",
     **operation(
         answers={201: schemas.Checkout},
-        refusals=(*_STOCK, "not_found", "cart_empty", "cart_expired", "cart_checked_out", "completion_in_progress"),
+        refusals=(*_STOCK, *CART_REFUSALS, "completion_in_progress"),
         body=schemas.StartCheckout,
         key="required",
         auth="new_buyer",
@@ -76,7 +73,7 @@ async def start_command(
     body: schemas.StartCheckout,
     express: Payments | None = None,
 ) -> tuple[Start, Party]:
-    """The command that starts a checkout, and whose it will be. Problem: 404 for a cart that does not open."""
+    """The command that starts a checkout, and whose it will be. Problem: 404, a cart that does not open."""
     checkout_id = new_id(context, "chk", intent)
     if body.cart_id is None:
         party = party_of(context, caller, checkout_id)
@@ -155,7 +152,7 @@ async def listen_to_checkout(request: Request, checkout_id: str) -> Response:
     ),
 )
 async def change_checkout(request: Request, checkout_id: str) -> Response:
-    """Change what a checkout holds, as a JSON merge patch: it is priced again, and changed lines change the hold."""
+    """Change it by a JSON merge patch: it is priced again, and changed lines change what is reserved."""
     context, caller = context_of(request), await identify(request)
     body = parse(request, schemas.CheckoutFields)
     demanded = expected_version(request)
@@ -193,7 +190,7 @@ async def change_checkout(request: Request, checkout_id: str) -> Response:
     ),
 )
 async def cancel_checkout(request: Request, checkout_id: str) -> Response:
-    """Cancel: the hold is released and authorized payments are voided, while paying as soon as that can be."""
+    """Cancel: what is reserved is released, payments are voided; while paying, once the outcome is known."""
     context, caller = context_of(request), await identify(request)
     require_id("chk", checkout_id)
     parse(request, NoFields)

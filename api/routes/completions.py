@@ -1,8 +1,8 @@
 """From a checkout to an order: complete, confirm, and start and complete in one.
 
-Owns the HTTP side of payment. Promises that a 200 with an order is told only when the engine says so, that what
-takes longer than the caller waits is a 202 and never a failure, and that one key never pays twice. Money is the
-engine's. Mounted by `api/app.py`.
+Owns the HTTP side of payment. Promises that a 200 with an order is told only when the engine says so, that
+what takes longer than the caller waits is a 202 and never a failure, and that one key never pays twice.
+Money is the engine's. Mounted by `api/app.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from api.dispatch import (
     wait_s,
 )
 from api.openapi import operation
-from api.routes.checkouts import read, start_command
+from api.routes.checkouts import CART_REFUSALS, read, start_command
 from api.schemas import checkouts as schemas
 from api.schemas.common import NoFields
 from api.schemas.orders import Completion
@@ -55,7 +55,7 @@ _ANSWERS: dict[int, Any] = {200: Completion, 202: Completion}
     "/v1/express-checkouts",
     **operation(
         answers=_ANSWERS,
-        refusals=(*_REFUSALS, "out_of_stock", "item_unavailable", "cart_empty", "cart_expired", "cart_checked_out"),
+        refusals=(*_REFUSALS, *CART_REFUSALS, "out_of_stock", "item_unavailable"),
         body=schemas.ExpressCheckout,
         key="required",
         auth="new_buyer",
@@ -63,7 +63,7 @@ _ANSWERS: dict[int, Any] = {200: Completion, 202: Completion}
     ),
 )
 async def express_checkout(request: Request) -> Response:
-    """Start and complete in one. A shortage, or fields that are missing, leave no hold; 402 and 202 keep it."""
+    """Start and complete in one. A shortage or missing fields leave nothing reserved; 402 and 202 keep it."""
     context, caller = context_of(request), await identify(request)
     intent = intent_of(request, caller, "POST /v1/express-checkouts", required=True)
     body = parse(request, schemas.ExpressCheckout)

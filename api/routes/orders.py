@@ -1,8 +1,8 @@
 """Orders: read, list, look up, audit trail, cancel, redirect the parcel.
 
-Owns the buyer's side of an order's life. Reads come from Postgres, where the pivot put the order; changes go to
-the saga that placed it. Promises that another's order does not exist, and that a failed look-up tells nothing.
-Mounted by `api/app.py`.
+Owns the buyer's side of an order's life. Reads come from Postgres, where the pivot put the order; changes
+go to the saga that placed it. Promises that another's order does not exist, and that a failed look-up tells
+nothing. Mounted by `api/app.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from api import order_answers as answers
 from api.auth import AnyCaller, Customer
 from api.context import context_of
-from api.dispatch import intent_of, not_found, parse
+from api.dispatch import intent_of, parse
 from api.errors import Problem
 from api.openapi import operation
 from api.personal import SHIPPING_ADDRESS, Opened, seal_address, seal_text
@@ -21,6 +21,7 @@ from api.rate_limits import LookupLimits
 from api.schemas import orders as schemas
 from api.schemas.common import AddressFields, Cursor, Limit, given, merge_patch
 from domain.checkout_model import Address, AmendAddress, CancelOrder
+from domain.order import OrderView
 
 router = APIRouter(tags=["Orders"], default_response_class=Response)
 
@@ -41,7 +42,7 @@ async def list_my_orders(
     """The customer's orders, newest first."""
     context = context_of(request)
 
-    async def fetch(before: str | None, count: int) -> list[answers.OrderView]:
+    async def fetch(before: str | None, count: int) -> list[OrderView]:
         return await context.orders.of_owner(caller.owners[0], before, count)
 
     return await answers.page(context, fetch, cursor, limit)
@@ -124,7 +125,7 @@ async def cancel_order(request: Request, caller: AnyCaller, order_id: str) -> Re
     ),
 )
 async def change_shipping_address(request: Request, caller: AnyCaller, order_id: str) -> Response:
-    """Redirect the parcel before it is shipped, within the country and at the same price (JSON merge patch)."""
+    """Redirect the parcel before it is shipped, within its country and at its price (JSON merge patch)."""
     context = context_of(request)
     body = parse(request, AddressFields)
     intent = intent_of(request, caller, "PATCH /v1/orders/shipping-address")

@@ -15,15 +15,16 @@ from starlette.responses import Response
 from api import render
 from api.auth import Operator
 from api.context import AppContext, context_of
-from api.dispatch import ask, intent_of, is_not_found, parse, replay_headers
+from api.dispatch import ask, intent_of, parse, replay_headers
 from api.errors import Problem
 from api.openapi import operation
 from api.order_answers import actor_of
 from api.schemas import stock as schemas
 from api.schemas.common import Sku, SkuInPath
+from api.schemas.outcomes import StockFigures
 from domain import ids
 from domain.checkout_model import CheckoutReply, Read
-from domain.stock import Adjust, HoldLine, Inspect, Levels, Offer, ProductStored, PutProduct
+from domain.stock_model import Adjust, Inspect, Levels, Offer, ProductStored, PutProduct
 
 MAX_SKUS = 100
 
@@ -50,12 +51,10 @@ async def read_stock(request: Request, sku: SkuInPath) -> Response:
 
 @router.get("/v1/stock", tags=["Stock"], **operation(answers={200: schemas.StockLevels}))
 async def list_stock(request: Request, skus: Skus) -> Response:
-    """How many units of up to 100 SKUs can be bought now, in the order asked for; 0 of what does not exist."""
+    """How many units of up to 100 SKUs can be bought now, in the order asked; 0 of what does not exist."""
     asked = list(dict.fromkeys(skus))
     offers = await context_of(request).engine.quote(asked)
-    data = [
-        {"sku": sku, "available": offer.available} for sku, offer in zip(asked, offers, strict=True)
-    ]
+    data = [{"sku": sku, "available": offer.available} for sku, offer in zip(asked, offers, strict=True)]
     return render.answer({"data": data}, headers=_PUBLIC)
 
 
@@ -68,11 +67,11 @@ async def list_stock(request: Request, skus: Skus) -> Response:
         body=schemas.PutProduct,
     ),
 )
-async def put_product(request: Request, _caller: Operator, sku: SkuInPath) -> Response:
+async def put_product(request: Request, caller: Operator, sku: SkuInPath) -> Response:
     """Create or replace what a SKU is: 201 when it is new. Checkouts under way keep their prices."""
     context = context_of(request)
     body = parse(request, schemas.PutProduct)
-    intent = intent_of(request, _caller, "PUT /v1/ops/products")
+    intent = intent_of(request, caller, "PUT /v1/ops/products")
     command = PutProduct(command_id=intent.command_id, sku=sku, product=body.to_product())
     stored: ProductStored = (await ask(context, command)).reply
     return render.answer(render.product(sku, stored.product), 201 if stored.created else 200)
@@ -83,7 +82,7 @@ async def put_product(request: Request, _caller: Operator, sku: SkuInPath) -> Re
     tags=["Operators"],
     **operation(answers={200: schemas.ProductFacts}, refusals=(*_OPERATOR, "not_found")),
 )
-async def read_product(request: Request, _caller: Operator, sku: SkuInPath) -> Response:
+async def read_product(request: Request, caller: Operator, sku: SkuInPath) -> Response:
     """What a SKU is."""
     offer = await _offer(context_of(request), sku)
     assert offer.product is not None
@@ -94,7 +93,7 @@ async def read_product(request: Request, _caller: Operator, sku: SkuInPath) -> R
     "/v1/ops/stock/{sku:path}/adjustments",
     tags=["Operators"],
     **operation(
-        answers={200: schemas.StockAccount},
+        answers={200: StockFigures},
         refusals=(*_OPERATOR, "not_found", "below_reserved"),
         body=schemas.AdjustStock,
         key="required",
@@ -117,9 +116,7 @@ async def adjust_stock(request: Request, caller: Operator, sku: SkuInPath) -> Re
             actor=actor_of(caller),
         ),
     )
-    levels: Levels = answer.reply
-    document = render.stock_levels(levels)
-    return render.answer(document, headers=render.PRIVATE | replay_headers(answer))
+    return render.answer(render.stock_figures(answer.reply), headers=render.PRIVATE | replay_headers(answer))
 
 
 @router.get(
@@ -127,13 +124,14 @@ async def adjust_stock(request: Request, caller: Operator, sku: SkuInPath) -> Re
     tags=["Operators"],
     **operation(answers={200: schemas.StockAccount}, refusals=(*_OPERATOR, "not_found")),
 )
-async def read_stock_account(request: Request, _caller: Operator, sku: SkuInPath) -> Response:
+async def read_stock_account(request: Request, caller: Operator, sku: SkuInPath) -> Response:
     """All figures of a SKU: `on_hand + sold = received`, and who holds what."""
     context = context_of(request)
     levels: Levels = (await ask(context, Inspect(command_id=b"", sku=sku))).reply
     owner, epoch = await context.engine.stock_owner(sku)
-    checkout_ids = await _checkouts_of(context, levels.holds)
-    return render.answer(render.stock_account(levels, owner, epoch, checkout_ids))
+    checkout_ids = await asyncio.gather(*(_checkout_of(context, line.id) for line in levels.holds))
+    holds = [render.hold(line, name) for line, name in zip(levels.holds, checkout_ids, strict=True)]
+    return render.answer(render.stock_figures(levels) | {"owner": owner, "epoch": epoch, "holds": holds})
 
 
 async def _offer(context: AppContext, sku: str) -> Offer:
@@ -143,13 +141,8 @@ async def _offer(context: AppContext, sku: str) -> Offer:
     return offer
 
 
-async def _checkouts_of(context: AppContext, holds: tuple[HoldLine, ...]) -> dict[str, str]:
-    """The checkout of each hold. A hold's id is its checkout's storage key, which lacks the time in the id."""
-
-    async def checkout_of(hold_id: str) -> str | None:
-        anytime = ids.make("chk", 0, hold_id)
-        reply = (await context.engine.ask(Read(command_id=b"", checkout_id=anytime))).reply
-        return reply.checkout.id if isinstance(reply, CheckoutReply) else None
-
-    found = await asyncio.gather(*(checkout_of(hold.id) for hold in holds))
-    return {hold.id: checkout for hold, checkout in zip(holds, found, strict=True) if checkout is not None}
+async def _checkout_of(context: AppContext, hold_id: str) -> str:
+    """The checkout that holds. A hold's id is its checkout's storage key, which lacks the time in the id."""
+    anytime = ids.make("chk", 0, hold_id)
+    reply = (await context.engine.ask(Read(command_id=b"", checkout_id=anytime))).reply
+    return reply.checkout.id if isinstance(reply, CheckoutReply) else anytime

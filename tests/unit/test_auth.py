@@ -89,7 +89,9 @@ async def test_callers_are_what_their_credentials_say(client, headers, customer,
 
 
 @pytest.mark.parametrize("path", ["/public", "/mine", "/ops"])
-@pytest.mark.parametrize("sent", ["Bearer abc", "Bearer ", "Bearer", "Basic YTpi", "", "é"])
+@pytest.mark.parametrize(
+    "sent", ["Bearer abc", "Bearer ", "Bearer", "Basic YTpi", f"Token {DEVELOPMENT.mint('ada')}", "", "é"]
+)
 async def test_a_bad_bearer_token_is_refused_on_every_route(client, path: str, sent: str) -> None:
     """Also where none is needed: a caller who sends one means to be known."""
     response = await client.get(path, headers={"Authorization": sent.encode()})

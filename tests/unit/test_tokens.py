@@ -195,6 +195,16 @@ async def test_a_development_key_does_not_weaken_the_provider() -> None:
         Verifier([DEVELOPMENT, DEVELOPMENT])
 
 
+async def test_a_weak_key_opens_nothing() -> None:
+    """A provider that publishes one must not make forging easy."""
+    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    public = jwt.get_algorithm_by_name("RS256").to_jwk(weak.public_key(), as_dict=True)
+    with pytest.warns(jwt.InsecureKeyLengthWarning):
+        signed = token(weak, kid="w1")
+    verdict = await production(Provider({"keys": [{**public, "kid": "w1"}]})).verify(signed)
+    assert isinstance(verdict, Rejection)
+
+
 async def test_keys_of_no_use_are_left_out() -> None:
     """Secrets, encryption keys and nonsense in a key set neither open nor harm."""
     secret = {"kty": "oct", "k": base64.urlsafe_b64encode(b"x" * 32).decode(), "kid": "s1"}

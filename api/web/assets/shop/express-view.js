@@ -1,0 +1,62 @@
+// "Buy now": one product, one form, one call.
+
+import { announce, busy, byId, h, render } from "../lib/dom.js";
+import { reasonOf } from "../lib/http.js";
+import { money } from "../lib/money.js";
+import { expressCheckout } from "./checkout.js";
+import { openAfterDecline } from "./checkout-view.js";
+import { detailsForm, findingsOf } from "./details-step.js";
+import { paymentChoices } from "./payment-step.js";
+import { productOf, shop } from "./state.js";
+
+/** Draws the page for one product. */
+export function openExpressView(sku) {
+  const product = productOf(sku);
+  if (!product) {
+    window.location.hash = "#/";
+    return;
+  }
+  const form = detailsForm("express");
+  const choices = paymentChoices();
+  const complaint = h("div", { role: "alert" });
+  const submit = h("button", { class: "button", type: "submit" }, "Buy now");
+  const work = (event) => {
+    event.preventDefault();
+    busy(submit, () => send(product, form, choices, complaint));
+  };
+  render(byId("express-panel"), h("form", { novalidate: true, onsubmit: work },
+    h("h2", { tabindex: "-1" }, "Buy now"), complaint,
+    h("h3", {}, "Where does it go?"), form.element, h("h3", {}, "How would you like to pay?"), choices.element,
+    h("div", { class: "actions" }, submit, h("a", { class: "button quiet", href: "#/" }, "Back"))));
+  render(byId("express-summary"), h("figure", { class: "hero-product" },
+    h("img", { src: `/assets/pictures/${product.picture}.svg`, alt: "", width: 320, height: 320 }),
+    h("figcaption", {}, h("strong", {}, product.title), h("p", { class: "muted" }, product.description),
+      h("p", { class: "price" }, money(product.prices[shop.currency], shop.currency)))),
+  h("p", { class: "muted small" }, "Sent the cheapest way; delivery and tax are added. One call reserves, pays and orders: ",
+    h("code", {}, "POST /v1/express-checkouts")));
+}
+
+async function send(product, form, choices, complaint) {
+  render(complaint);
+  announce("Paying …");
+  const answer = await expressCheckout([{ sku: product.sku, quantity: 1 }], withoutNulls(form.read()), choices.chosen());
+  const { code } = answer.body ?? {};
+  if (answer.status === 202) {
+    window.location.hash = "#/checkout";
+  } else if (code === "payment_failed" && shop.checkout) {
+    openAfterDecline(answer.body);
+    window.location.hash = "#/checkout";
+  } else if (!answer.ok && !form.show(findingsOf(answer.body?.errors))) {
+    complain(complaint, code === "out_of_stock" ? `Somebody was quicker: ${product.title} is sold out.` : reasonOf(answer));
+  }
+}
+
+function complain(place, sentence) {
+  render(place, h("div", { class: "notice error" }, h("p", {}, sentence)));
+}
+
+/** An express checkout starts from nothing: there is nothing to take back. */
+function withoutNulls({ buyer, shipping_address: address }) {
+  const filled = (fields) => Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== null));
+  return { buyer: filled(buyer), shipping_address: filled(address) };
+}

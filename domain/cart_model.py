@@ -1,0 +1,222 @@
+"""The shapes of the cart core: its states, commands, replies and events.
+
+Everything is immutable and stored as arrays: a new field goes last and has a default. Amounts are minor units
+of the cart's currency; times are milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from domain.checkout_model import CartBegun
+from domain.messages import Answer, Command, Refusal, Replayed
+
+KIND = "cart"
+
+CartStatus = Literal["open", "checked_out", "expired"]
+
+
+class CartPolicy(msgspec.Struct, frozen=True):
+    idle_ms: int = 1_800_000
+
+
+class CartLine(msgspec.Struct, frozen=True, array_like=True):
+    """``title`` and ``unit_price`` are what the buyer was last shown; what is charged is priced at checkout."""
+
+    id: str
+    sku: str
+    quantity: int
+    title: str
+    unit_price: int
+
+
+class Shown(msgspec.Struct, frozen=True, array_like=True):
+    """What stock says of a SKU just now, for the lines that hold it."""
+
+    sku: str
+    title: str
+    unit_price: int
+
+
+class NewLine(msgspec.Struct, frozen=True, array_like=True):
+    sku: str
+    quantity: int
+
+
+class Cart(msgspec.Struct, frozen=True, array_like=True):
+    """``checkout_id`` is the live checkout, if there is one; ``ordered`` once it became an order."""
+
+    id: str
+    owner: str
+    customer: bytes | None
+    currency: str
+    lines: tuple[CartLine, ...]
+    created_at_ms: int
+    updated_at_ms: int
+    version: int = 1
+    checkout_id: str | None = None
+    ordered: bool = False
+    answers: dict[bytes, Answer] = {}
+
+
+class Customer(msgspec.Struct, frozen=True, array_like=True):
+    """A customer's pointer to the cart that is open on every device."""
+
+    open_cart: str
+
+
+# ── commands ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class CartCommandBase(Command, frozen=True, kw_only=True):
+    """``owner`` must be the cart's; an empty one is the system's."""
+
+    cart_id: str = ""
+    owner: str = ""
+    expected_version: int | None = None
+
+
+class CreateCart(CartCommandBase, frozen=True, kw_only=True, tag=True):
+    """Reply: `CartReply` 201."""
+
+    customer: bytes | None
+    currency: str
+    lines: tuple[NewLine, ...]
+    shown: tuple[Shown, ...]
+
+
+class ReadCart(CartCommandBase, frozen=True, kw_only=True, tag=True):
+    pass
+
+
+class AddItem(CartCommandBase, frozen=True, kw_only=True, tag=True):
+    """Adds to the line of that SKU. ``shown`` tells the present facts of all lines."""
+
+    sku: str
+    quantity: int
+    shown: tuple[Shown, ...]
+
+
+class SetQuantity(CartCommandBase, frozen=True, kw_only=True, tag=True):
+    """0 removes the line."""
+
+    line_id: str
+    quantity: int
+    shown: tuple[Shown, ...]
+
+
+class RestoreCart(CartCommandBase, frozen=True, kw_only=True, tag=True):
+    """Reopen an expired cart; of an open one nothing changes."""
+
+
+class BeginCheckout(CartCommandBase, frozen=True, kw_only=True, tag=True):
+    """From a coordinator: this is the cart's checkout now. Reply: `CartBegun`, naming the former one."""
+
+    checkout_id: str
+
+
+class EndCheckout(CartCommandBase, frozen=True, kw_only=True, tag=True):
+    """From a coordinator: the checkout ended. Reply: `CartEnded`."""
+
+    checkout_id: str
+    ordered: bool
+    previous: str | None = None
+
+
+class SetOpenCart(CartCommandBase, frozen=True, kw_only=True, tag=True):
+    """Point the customer ``owner`` to a cart. Sent before the cart is made: a pointer to nothing is no cart."""
+
+
+class ReadCustomer(CartCommandBase, frozen=True, kw_only=True, tag=True):
+    """Reply: `OpenCart`."""
+
+
+CartCommand = (
+    CreateCart
+    | ReadCart
+    | AddItem
+    | SetQuantity
+    | RestoreCart
+    | BeginCheckout
+    | EndCheckout
+    | SetOpenCart
+    | ReadCustomer
+)
+
+# ── replies ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class CartView(msgspec.Struct, frozen=True, array_like=True):
+    """The cart as its actor knows it; the edge adds totals and opens ``customer``."""
+
+    id: str
+    version: int
+    status: CartStatus
+    currency: str
+    customer: bytes | None
+    lines: tuple[CartLine, ...]
+    checkout_id: str | None
+    expires_at_ms: int
+    created_at_ms: int
+    updated_at_ms: int
+    owner: str
+
+
+class CartReply(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    status: int
+    cart: CartView
+
+
+class CartEnded(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    pass
+
+
+class OpenCart(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """``cart_id`` is None where the customer never had a cart."""
+
+    cart_id: str | None
+
+
+CartReplyType = CartReply | CartBegun | CartEnded | OpenCart | Refusal | Replayed
+
+# ── events ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class CartEventBase(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    cart: str  # the storage key
+
+
+class CartCreated(CartEventBase, frozen=True):
+    state: Cart
+
+
+class LinesSet(CartEventBase, frozen=True):
+    at_ms: int
+    lines: tuple[CartLine, ...]
+
+
+class CheckoutLinked(CartEventBase, frozen=True):
+    at_ms: int
+    checkout_id: str | None
+    ordered: bool = False
+
+
+class CartRestored(CartEventBase, frozen=True):
+    at_ms: int
+
+
+class CartAnswered(CartEventBase, frozen=True):
+    command_id: bytes
+    fingerprint: bytes
+    at_ms: int
+    body: bytes
+
+
+class OpenCartSet(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    owner: str
+    cart_id: str
+
+
+CartEvent = CartCreated | LinesSet | CheckoutLinked | CartRestored | CartAnswered | OpenCartSet
