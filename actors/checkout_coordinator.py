@@ -8,7 +8,8 @@ again, with growing pauses, until it is no longer wanted: after a crash simply e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -20,23 +21,20 @@ from domain import checkout_model as model
 from domain import ids
 from domain.checkout_actions import deadline_ms, next_actions, resting
 from domain.messages import Key, Refusal
-from domain.payments import GatewayRequest, Outcome, Unknown
 
 log = structlog.get_logger()
 
 AGAIN_S = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
 DUE_MOST = 500
+NOT_OUTCOMES = ("busy", "internal_error")  # refusals that say nothing about the step itself
 
 
 class Ports(Protocol):
     """The coordinator's way to everybody else."""
 
-    async def take(self, action: model.TakeStock) -> Any: ...
-    async def hold_step(self, action: model.HoldStep) -> Any: ...
-    async def begin_cart(self, action: model.BeginCart) -> Any: ...
-    async def end_cart(self, action: model.EndCart) -> Any: ...
-    async def replace(self, action: model.AskToReplace) -> Any: ...
-    async def gateway(self, name: str, request: GatewayRequest) -> Outcome: ...
+    def start(self, action: model.Action) -> asyncio.Future[Any]:
+        """Begin an action; its future is done with the outcome, or with a Refusal to be asked again."""
+        ...
 
 
 class Watch(model.CheckoutCommand, frozen=True, kw_only=True, tag=True):
@@ -114,7 +112,8 @@ class CheckoutCoordinator:
         for (kind, key), state in changed.items():
             if kind != model.KIND:
                 continue
-            if resting(state):
+            actions = next_actions(state)
+            if not actions and resting(state):
                 self._durable.pop(key, None)
                 self._running.pop(key, None)
             else:
@@ -122,59 +121,62 @@ class CheckoutCoordinator:
                 due_ms = deadline_ms(state)
                 if due_ms is not None:
                     self._deadlines.add(due_ms, key)
-                self._pursue(key, state)
+                self._pursue(key, state, actions)
             if key in self._watchers:
                 self._tell_watchers(key, state.version)
 
-    def _pursue(self, key: str, state: model.Checkout) -> None:
-        """Begin every wanted action that is not under way."""
-        running = self._running.setdefault(key, set())
-        for action in next_actions(state):
-            if action.name not in running:
-                running.add(action.name)
-                self._spawn(self._perform(key, state.id, action))
+    def _pursue(self, key: str, state: model.Checkout, actions: Sequence[model.Action]) -> None:
+        """Begin every wanted action that is not under way; one that was tried before, after a pause."""
+        running = self._running.get(key)
+        if running is None:
+            running = self._running[key] = set()
+        for action in actions:
+            if action.name in running:
+                continue
+            running.add(action.name)
+            tries = self._tries.get((key, action.name), 0)
+            if tries:
+                pause_s = AGAIN_S[min(tries, len(AGAIN_S)) - 1]
+                asyncio.get_running_loop().call_later(pause_s, self._begin, key, state.id, action)
+            else:
+                self._begin(key, state.id, action)
 
-    async def _perform(self, key: str, checkout_id: str, action: model.Action) -> None:
-        tries = self._tries.get((key, action.name), 0)
-        if tries:
-            await asyncio.sleep(AGAIN_S[min(tries, len(AGAIN_S)) - 1])
-        result = await self._outcome_of(action)
-        self._tries[key, action.name] = tries + 1
+    def _begin(self, key: str, checkout_id: str, action: model.Action) -> None:
+        future = self._ports.start(action)
+        future.add_done_callback(partial(self._ended, key, checkout_id, action))
+
+    def _ended(self, key: str, checkout_id: str, action: model.Action, future: asyncio.Future[Any]) -> None:
+        """An outcome goes through the writer like any command; what is none is asked again."""
+        if future.cancelled():
+            return
         done = _StepDone(self, key, action.name)
-        if isinstance(result, Refusal) and result.code in ("busy", "internal_error"):
-            done.reply(result)  # not an outcome: it is asked again
+        error = future.exception()
+        result: Any = None if error is not None else future.result()
+        if error is not None:
+            log.error("action failed", action=action.name, checkout=checkout_id, error=repr(error))
+            done.reply(None)
+        elif isinstance(result, Refusal) and result.code in NOT_OUTCOMES:
+            done.reply(result)
         else:
+            if isinstance(action, model.CallGateway):
+                result = model.LegOutcome(action.leg, result)
             step = model.Stepped(command_id=b"", checkout_id=checkout_id, action=action.name, result=result)
             self.writer.submit(step, done)
-
-    async def _outcome_of(self, action: model.Action) -> Any:
-        match action:
-            case model.TakeStock():
-                return await self._ports.take(action)
-            case model.HoldStep():
-                return await self._ports.hold_step(action)
-            case model.CallGateway():
-                outcome = await self._ports.gateway(action.gateway, action.request)
-                return model.LegOutcome(action.leg, outcome)
-            case model.BeginCart():
-                return await self._ports.begin_cart(action)
-            case model.EndCart():
-                return await self._ports.end_cart(action)
-            case model.AskToReplace():
-                return await self._ports.replace(action)
-            case _:
-                raise AssertionError(f"{action!r} is not an action")
 
     def step_done(self, key: str, name: str) -> None:
         """The outcome is durable (or changed nothing): what is wanted still is begun again, after a pause."""
         running = self._running.get(key)
-        if running is not None:
-            running.discard(name)
-        state = self._durable.get(key)
-        if state is None or name not in {action.name for action in next_actions(state)}:
+        if running is None:
             self._tries.pop((key, name), None)
-        if state is not None:
-            self._pursue(key, state)
+            return
+        running.discard(name)
+        state = self._durable[key]
+        actions = next_actions(state)
+        if any(action.name == name for action in actions):
+            self._tries[key, name] = self._tries.get((key, name), 0) + 1
+            self._pursue(key, state, actions)
+        else:
+            self._tries.pop((key, name), None)
 
     # ── time ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -242,11 +244,3 @@ class _Watching:
 
     def later(self) -> None:
         raise AssertionError("a read is never put off")
-
-
-async def within(timeout_s: float, call: Awaitable[Outcome]) -> Outcome:
-    """A gateway's answer, or `Unknown` when there is none in time: it may or may not have happened."""
-    try:
-        return await asyncio.wait_for(call, timeout_s)
-    except TimeoutError:
-        return Unknown(f"no answer within {timeout_s:g} s")

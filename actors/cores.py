@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-
 from domain import cart, cart_model, checkout, checkout_actions, checkout_model, ids, ledger, stock
 from domain.messages import Command, Decision, Key
+
+
+# What happens to a hold only after it was taken. A hold ends; other entities stay, and so does their beginning.
+_GOES_ON = (ledger.Trimmed, ledger.Pinned, ledger.Unpinned, ledger.Extended, ledger.Forgotten, ledger.Dropped)
 
 
 class StockCore:
@@ -22,6 +25,9 @@ class StockCore:
     decide = staticmethod(stock.decide)
     touches = staticmethod(stock.touches)
     evolve = staticmethod(stock.evolve)
+
+    def begins(self, event: Any) -> bool:
+        return not isinstance(event, _GOES_ON)
 
     def resting(self, key: Key, state: Any) -> bool:
         return False
@@ -50,6 +56,9 @@ class CartCore:
 
     touches = staticmethod(cart.touches)
     evolve = staticmethod(cart.evolve)
+
+    def begins(self, event: Any) -> bool:
+        return True
 
     def __init__(self, policy: cart_model.CartPolicy) -> None:
         self._policy = policy
@@ -85,6 +94,9 @@ class CheckoutCore:
 
     touches = staticmethod(checkout.touches)
     evolve = staticmethod(checkout.evolve)
+
+    def begins(self, event: Any) -> bool:
+        return True
 
     def __init__(self, policy: checkout_model.Policy) -> None:
         self._policy = policy

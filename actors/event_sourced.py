@@ -41,6 +41,7 @@ class Core(Protocol):
     def decide(self, world: Any, command: Any, now_ms: int) -> Decision: ...
     def touches(self, event: Any) -> list[Key]: ...
     def evolve(self, key: Key, state: Any, event: Any) -> Any: ...
+    def begins(self, event: Any) -> bool: ...
     def resting(self, key: Key, state: Any) -> bool: ...
     def may_sleep(self, command: Any) -> Sequence[Key]: ...
     def admits_when_full(self, command: Any) -> bool: ...
@@ -75,7 +76,8 @@ class Pending:
         self.events: list[Any] = []
         self.rows: list[Any] = []
         self.replies: list[tuple[Ticket, Any]] = []
-        self.deferred: list[Ticket] = []
+        self.deferred: list[tuple[bytes, Ticket]] = []  # whose replies come later, by their commands' ids
+        self.answered: list[tuple[bytes, Ticket]] = []  # who waited for a reply that comes with this batch
         self.changed: dict[Key, Any] = {}
         self.fresh_reads = False
         self.flush: Flush | None = None
@@ -122,6 +124,8 @@ class EventSourced:
         self._gathering = Pending()
         self._waiters: dict[bytes, list[Ticket]] = {}
         self._sleepers: dict[Key, list[tuple[Command, Ticket]]] = {}
+        self._loading: asyncio.Task[None] | None = None  # a reference: the loop keeps none
+        self._redoing = False  # the world is being rebuilt: nobody may decide on it
         self._wake = asyncio.Event()
         self._snapshots = SnapshotQueue()
         self._encode_events = msgspec.msgpack.Encoder().encode
@@ -186,10 +190,20 @@ class EventSourced:
             for key in self._core.touches(event):
                 older, newer = seqs.get(key, (0, 0))
                 if record.seq > newer:
-                    self._put(key, self._core.evolve(key, dict.get(self.world, key), event))
-                    self._snapshots.dirty(key, record.seq)
+                    self._replay_one(key, record.seq, event)
                 elif record.seq > older:
                     self._snapshots.older_lacks(key, record.seq)
+
+    def _replay_one(self, key: Key, seq: int, event: Any) -> None:
+        state = dict.get(self.world, key)
+        if state is None and not self._core.begins(event):
+            return  # of an entity that ends further on, and whose beginning has been cut away
+        state = self._core.evolve(key, state, event)
+        self._put(key, state)
+        if state is None:
+            self._snapshots.forget(key)  # nothing of it is waited for: the journal may be cut
+        else:
+            self._snapshots.dirty(key, seq)
 
     def _put(self, key: Key, state: Any) -> None:
         if state is None:
@@ -213,7 +227,7 @@ class EventSourced:
                     batch, self._gathering = self._gathering, Pending()
                     flight = asyncio.create_task(self._commit(batch))
                     flight.add_done_callback(lambda _: self._wake.set())
-                if self._queue:
+                if self._queue and not self._redoing:
                     await asyncio.sleep(0)  # let arrivals and replies in between two turns
                 else:
                     await self._wake.wait()
@@ -227,6 +241,8 @@ class EventSourced:
             self._on_fenced()
 
     def _decide_queued(self) -> None:
+        if self._redoing:
+            return
         for _ in range(min(len(self._queue), TURN_COMMANDS)):
             command, ticket = self._queue.popleft()
             asleep = [key for key in self._core.may_sleep(command) if key not in self.world]
@@ -253,11 +269,13 @@ class EventSourced:
             self._evolve(decision, batch)
         if decision.reply is None:
             self._waiters.setdefault(command.command_id, []).append(ticket)
-            batch.deferred.append(ticket)
+            batch.deferred.append((command.command_id, ticket))
         else:
             batch.replies.append((ticket, decision.reply))
         for command_id, reply in decision.answers:
-            batch.replies += [(waiter, reply) for waiter in self._waiters.pop(command_id, ())]
+            for waiter in self._waiters.pop(command_id, ()):
+                batch.answered.append((command_id, waiter))
+                batch.replies.append((waiter, reply))
 
     def _evolve(self, decision: Decision, batch: Pending) -> None:
         if decision.after is not None:
@@ -276,12 +294,14 @@ class EventSourced:
     async def _commit(self, batch: Pending) -> None:
         """Make a batch durable, then tell everybody. Survives a lost answer and a database restart."""
         if batch.events:
-            await self._append(batch)
+            if not await self._append(batch):
+                return
         else:
             await self._check_epoch()
         self._tell(batch)
 
-    async def _append(self, batch: Pending) -> None:
+    async def _append(self, batch: Pending) -> bool:
+        """Whether the batch was written as it is; if not, its commands have been decided anew and answered."""
         flush = self._flush_of(batch)
         while True:
             try:
@@ -293,10 +313,13 @@ class EventSourced:
                     break
             except AppendRejected as error:
                 log.error("append rejected", shard=self.shard, seq=flush.seq, error=str(error))
+                self._redoing = True
                 await self._redo_one_by_one(batch)
-                return
+                self._redoing = False
+                return False
         self.lease = self.lease._replace(head=flush.seq, tail=max(self.lease.tail, flush.tail))
         self._snapshots.written(flush.snapshots)
+        return True
 
     def _flush_of(self, batch: Pending) -> Flush:
         """The record of a batch. Its snapshots are states as of this very record, for they ride with it."""
@@ -373,11 +396,14 @@ class EventSourced:
         """
         again = batch.commands + self._gathering.commands + list(self._queue)
         self._queue.clear()
+        self._take_back(self._gathering)
+        self._take_back(batch)
         self._gathering = Pending()
         await self._recover_patiently()
         while again:
             command, ticket = again.pop(0)
-            await self._load_entities([key for key in self._core.may_sleep(command) if key not in self.world])
+            asleep = [key for key in self._core.may_sleep(command) if key not in self.world]
+            self._load_absent(await self._read_entities(asleep))
             self._handle(command, ticket)
             single, self._gathering = self._gathering, Pending()
             try:
@@ -388,7 +414,10 @@ class EventSourced:
                     self._snapshots.written(flush.snapshots)
                 self._tell(single)
             except AppendRejected:
-                log.error("command rejected by the database", shard=self.shard, command=type(command).__name__)
+                log.error(
+                    "command rejected by the database", shard=self.shard, command=type(command).__name__
+                )
+                self._take_back(single)
                 instead = self._core.instead_of(command)
                 if instead is not None:
                     again.insert(0, (instead, ticket))
@@ -396,8 +425,16 @@ class EventSourced:
                     ticket.reply(REJECTED)
                 await self._recover_patiently()
             except AppendUnknown:
+                self._take_back(single)
                 again.insert(0, (command, ticket))
                 await self._recover_patiently()
+
+    def _take_back(self, batch: Pending) -> None:
+        """A batch was decided for nothing: whoever it would have answered waits as before."""
+        for command_id, ticket in batch.answered:
+            self._waiters.setdefault(command_id, []).append(ticket)
+        for command_id, ticket in batch.deferred:
+            self._waiters[command_id].remove(ticket)
 
     async def _recover_patiently(self) -> None:
         while True:
@@ -409,12 +446,14 @@ class EventSourced:
                 await asyncio.sleep(RETRY_S)
 
     def _tell(self, batch: Pending) -> None:
-        for ticket in batch.deferred:
+        # First what is durable, then the replies: a ticket that looks must not find the state before its command.
+        if batch.changed:
+            self._on_commit(batch.changed)
+        for _, ticket in batch.deferred:
             ticket.later()
         for ticket, reply in batch.replies:
             ticket.reply(reply)
         if batch.changed:
-            self._on_commit(batch.changed)
             self._let_rest(batch.changed)
 
     # ── passivation ─────────────────────────────────────────────────────────────────────────────────────
@@ -430,28 +469,37 @@ class EventSourced:
         first = keys[0]
         parked = self._sleepers.setdefault(first, [])
         parked.append((command, ticket))
-        if len(parked) == 1 and len(self._sleepers) == 1:
-            asyncio.create_task(self._wake_sleepers())
+        if self._loading is None or self._loading.done():
+            # One loader at a time: of two, the slower would bring back what the other's command has changed.
+            self._loading = asyncio.create_task(self._wake_sleepers())
 
     async def _wake_sleepers(self) -> None:
         while self._sleepers:
             wanted, self._sleepers = self._sleepers, {}
             parked = [entry for entries in wanted.values() for entry in entries]
-            keys = {key for command, _ in parked for key in self._core.may_sleep(command) if key not in self.world}
-            await self._load_entities(list(keys))
-            for command, ticket in parked:
-                self._handle(command, ticket)
+            keys = {
+                key for command, _ in parked for key in self._core.may_sleep(command) if key not in self.world
+            }
+            epoch = self.lease.epoch
+            snapshots = await self._read_entities(list(keys))
+            if self._redoing or self.lease.epoch != epoch:
+                # The world is, or was, rebuilt meanwhile: what was read may be older than it.
+                self._queue.extendleft(reversed(parked))
+            else:
+                self._load_absent(snapshots)
+                for command, ticket in parked:
+                    self._handle(command, ticket)
             self._wake.set()
 
-    async def _load_entities(self, keys: Sequence[Key]) -> None:
-        if not keys:
-            return
-        while True:
+    async def _read_entities(self, keys: Sequence[Key]) -> list[Snapshot]:
+        while keys:
             try:
-                snapshots = await self._journal.entities(keys)
-                break
+                return await self._journal.entities(keys)
             except Exception as error:
                 log.warning("database unreachable", shard=self.shard, error=str(error))
                 await asyncio.sleep(RETRY_S)
-        # While we waited another command may have made the entity: memory is newer than what was read.
+        return []
+
+    def _load_absent(self, snapshots: Iterable[Snapshot]) -> None:
+        """While they were read another command may have made an entity: memory is newer than what was read."""
         self._load([snapshot for snapshot in snapshots if snapshot.key not in self.world], {})

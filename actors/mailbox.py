@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -57,13 +56,12 @@ class Mailbox:
         return len(self._open)
 
     def ask(self, command: Any) -> asyncio.Future[Any]:
-        """The reply, whenever it comes. Cancelling the future gives up the reply, not a command under way."""
+        """The reply, whenever it comes; whoever gives up waiting takes nothing back."""
         loop = asyncio.get_running_loop()
         self._seq += 1
         future: asyncio.Future[Any] = loop.create_future()
         self._open[self._seq] = (command, future)
         self._gathered.append(self._seq)
-        future.add_done_callback(partial(self._forget, self._seq))
         if self._senders < self._in_flight:
             self._senders += 1
             # Started in the next turn of the loop: everything asked in this one goes along.
@@ -140,11 +138,6 @@ class Mailbox:
                     return
         finally:
             self._drainer = None
-
-    def _forget(self, seq: int, future: asyncio.Future[Any]) -> None:
-        """Nobody waits for this reply any more."""
-        self._open.pop(seq, None)
-        self._later.discard(seq)
 
     def _ask_again(self) -> None:
         again, self._later = sorted(self._later), set()

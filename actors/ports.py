@@ -5,18 +5,20 @@ Owns how an action becomes commands and how their answers become outcomes; nothi
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
-from actors.checkout_coordinator import within
+from actors.checkout_coordinator import NOT_OUTCOMES
 from actors.mailbox import Mailbox
 from actors.routing import Router
 from actors.stock_port import StockPort
 from domain import cart_model, ids
 from domain import checkout_model as model
 from domain.messages import Refusal
-from domain.payments import GatewayRequest, Outcome
+from domain.payments import Outcome, Unknown
 
 
 class MailboxPorts:
@@ -34,24 +36,26 @@ class MailboxPorts:
         self._carts = carts
         self._checkouts = checkouts
         self._gateways = dict(gateways)
-        self._gateway_timeout_s = gateway_timeout_s
+        self._silence = Silence(gateway_timeout_s)
 
-    async def take(self, action: model.TakeStock) -> Any:
-        return await self._stock.take(action)
+    def start(self, action: model.Action) -> asyncio.Future[Any]:
+        match action:
+            case model.TakeStock():
+                return self._stock.take(action)
+            case model.HoldStep():
+                return self._stock.step(action)
+            case model.CallGateway():
+                return self._silence.bounded(self._gateways[action.gateway].ask(action.request))
+            case model.BeginCart():
+                return self._carts.ask(ids.body(action.cart_id), _begin_checkout(action))
+            case model.EndCart():
+                return asyncio.ensure_future(self._end_cart(action))
+            case model.AskToReplace():
+                return asyncio.ensure_future(self._replace(action))
+            case _:
+                raise AssertionError(f"{action!r} is not an action")
 
-    async def hold_step(self, action: model.HoldStep) -> Any:
-        return await self._stock.step(action)
-
-    async def begin_cart(self, action: model.BeginCart) -> Any:
-        command = cart_model.BeginCheckout(
-            command_id=_command_id(action.name, action.checkout_id),
-            cart_id=action.cart_id,
-            checkout_id=action.checkout_id,
-            owner=action.owner,
-        )
-        return await self._carts.ask(ids.body(action.cart_id), command)
-
-    async def end_cart(self, action: model.EndCart) -> Any:
+    async def _end_cart(self, action: model.EndCart) -> Any:
         command = cart_model.EndCheckout(
             command_id=_command_id(action.name, action.checkout_id),
             cart_id=action.cart_id,
@@ -60,11 +64,11 @@ class MailboxPorts:
             previous=action.previous,
         )
         reply = await self._carts.ask(ids.body(action.cart_id), command)
-        if isinstance(reply, Refusal) and reply.code == "busy":
+        if isinstance(reply, Refusal) and reply.code in NOT_OUTCOMES:
             return reply
         return model.Done()  # a cart that is gone or has moved on needs no closing
 
-    async def replace(self, action: model.AskToReplace) -> Any:
+    async def _replace(self, action: model.AskToReplace) -> Any:
         command = model.Replace(
             command_id=_command_id(action.name, action.successor),
             checkout_id=action.previous,
@@ -75,8 +79,44 @@ class MailboxPorts:
             return model.GaveWay()
         return reply
 
-    async def gateway(self, name: str, request: GatewayRequest) -> Outcome:
-        return await within(self._gateway_timeout_s, self._gateways[name].ask(request))
+
+class Silence:
+    """Turns a gateway's silence into `Unknown`: it may or may not have happened.
+
+    All calls have the same time-out, so one queue in order of time serves them all.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._calls: deque[tuple[float, asyncio.Future[Outcome]]] = deque()
+        self._watching = False
+
+    def bounded(self, call: asyncio.Future[Outcome]) -> asyncio.Future[Outcome]:
+        loop = asyncio.get_running_loop()
+        self._calls.append((loop.time() + self._timeout_s, call))
+        if not self._watching:
+            self._watching = True
+            loop.call_later(self._timeout_s, self._look)
+        return call
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._calls and (self._calls[0][1].done() or self._calls[0][0] <= loop.time()):
+            call = self._calls.popleft()[1]
+            if not call.done():
+                call.set_result(Unknown(f"no answer within {self._timeout_s:g} s"))
+        self._watching = bool(self._calls)
+        if self._calls:
+            loop.call_at(self._calls[0][0], self._look)
+
+
+def _begin_checkout(action: model.BeginCart) -> cart_model.BeginCheckout:
+    return cart_model.BeginCheckout(
+        command_id=_command_id(action.name, action.checkout_id),
+        cart_id=action.cart_id,
+        checkout_id=action.checkout_id,
+        owner=action.owner,
+    )
 
 
 def _command_id(action: str, checkout_id: str) -> bytes:

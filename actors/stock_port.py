@@ -29,15 +29,20 @@ class StockPort:
         self._router = router
         self._now_ms = now_ms
 
-    async def take(self, action: TakeStock) -> TakeReply:
+    def take(self, action: TakeStock) -> asyncio.Future[TakeReply]:
+        """Hold on every shard, or say what is short."""
         parts = self._router.split(action.wanted)
         if len(parts) == 1:
-            reply: TakeReply = await self._router.ask_shard(next(iter(parts)), self._take(action, action.wanted))
-            return reply
+            return self._router.ask_shard(next(iter(parts)), self._take(action, action.wanted))
+        return asyncio.ensure_future(self._take_on_shards(action, parts))
+
+    async def _take_on_shards(self, action: TakeStock, parts: Mapping[str, Sequence[str]]) -> TakeReply:
         for retry in range(TENTATIVE_RETRIES + 1):
             replies = await asyncio.gather(
                 *(
-                    self._router.ask_shard(shard, self._take(action, {key: action.wanted[key] for key in keys}))
+                    self._router.ask_shard(
+                        shard, self._take(action, {key: action.wanted[key] for key in keys})
+                    )
                     for shard, keys in parts.items()
                 )
             )
@@ -58,9 +63,16 @@ class StockPort:
             pinned=action.pinned,
         )
 
-    async def step(self, action: HoldStep) -> stock.HoldState | Refusal:
+    def step(self, action: HoldStep) -> asyncio.Future[stock.HoldState | Refusal]:
         """The step on every shard that has a part; the first refusal speaks for all."""
         parts = self._router.split(action.legs)
+        if len(parts) == 1:
+            return self._router.ask_shard(next(iter(parts)), _command(action, action.legs))
+        return asyncio.ensure_future(self._step_on_shards(action, parts))
+
+    async def _step_on_shards(
+        self, action: HoldStep, parts: Mapping[str, Sequence[str]]
+    ) -> stock.HoldState | Refusal:
         replies = await asyncio.gather(
             *(
                 self._router.ask_shard(shard, _command(action, {key: action.legs[key] for key in keys}))

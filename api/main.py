@@ -33,6 +33,7 @@ from api.settings import ApiSettings
 from api.tokens import DevelopmentKey, Jwks, Verifier
 from cluster import connection
 from cluster.settings import Settings
+from cluster.tuning import spare_the_collector
 from persistence.key_ring import KeyRing
 from persistence.order_queries import OrderQueries
 from persistence.sealing import MasterKey, load_or_create_secret
@@ -94,6 +95,7 @@ def worker() -> FastAPI:
     async def engaged(app: FastAPI) -> AsyncIterator[None]:
         pool = await asyncpg.create_pool(config["dsn"], min_size=1, max_size=POOL_SIZE, command_timeout=30)
         engine = await connection.connect(config["ray_address"], pool)
+        spare_the_collector()
         app.state.context = replace(
             context, engine=engine, orders=OrderQueries(pool), key_ring=KeyRing(pool, master_key)
         )

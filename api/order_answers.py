@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from fastapi import Request
 from starlette.responses import Response
 
 from api import render
 from api.auth import Caller
 from api.checkout_answers import RETRY, opened_for
-from api.context import AppContext
-from api.dispatch import accepted, false_cursor, not_found, replay_headers, require_id
+from api.context import AppContext, context_of
+from api.dispatch import accepted, false_cursor, not_found, replay_headers, require_id, wait_s
 from api.personal import Opened
 from cluster.engine_types import Answer, StillPending
 from domain import ids
@@ -68,10 +69,11 @@ async def trail(context: AppContext, view: OrderView, cursor: str | None, limit:
     return render.answer({"data": data, "next_cursor": str(shown[-1].n) if len(rows) > limit else None})
 
 
-async def change(context: AppContext, command: CheckoutCommand) -> Response:
-    """Tell the saga to change its order; what came of it as an answer. Problem: its no."""
+async def change(request: Request, command: CheckoutCommand) -> Response:
+    """Tell the saga to change its order; what came of it, or how it stands, as an answer. Problem: its no."""
+    context = context_of(request)
     try:
-        answer = accepted(await context.engine.ask(command, context.settings.wait_s))
+        answer = accepted(await context.engine.ask(command, wait_s(request, context.settings.wait_s)))
     except StillPending:
         return await _interim(context, command)
     reply: OrderReply = answer.reply

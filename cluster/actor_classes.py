@@ -25,6 +25,7 @@ from actors.stock_port import StockPort
 from cluster import directory, transport
 from cluster.engine_types import ReadBook, ResolvePayment, SetSandbox
 from cluster.messages import COMMANDS, BookPage, SandboxProblem, SandboxState
+from cluster.tuning import spare_the_collector
 from domain.cart_model import CartPolicy
 from domain.checkout_model import Policy
 from gateways.sandbox import Sandbox
@@ -111,6 +112,7 @@ class StockActor(_Posted):
         )
         self.office = PostOffice(self.actor.submit, COMMANDS["stock"])
         await self.actor.start()
+        spare_the_collector()
 
 
 class CartActor(_Posted):
@@ -127,6 +129,7 @@ class CartActor(_Posted):
         )
         self.office = PostOffice(self.actor.submit, COMMANDS["cart"])
         await self.actor.start()
+        spare_the_collector()
 
 
 class CheckoutCoordinator(_Posted):
@@ -152,6 +155,7 @@ class CheckoutCoordinator(_Posted):
         )
         self.office = PostOffice(self.actor.submit, COMMANDS["checkout"])
         await self.actor.start()
+        spare_the_collector()
 
 
 class SandboxGateway:
@@ -167,6 +171,7 @@ class SandboxGateway:
         )
         self.office = PostOffice(self._submit, COMMANDS["sandbox"])
         self._tasks: set[asyncio.Task[None]] = set()
+        spare_the_collector()
 
     async def deliver(self, client: str, blob: bytes) -> bytes:
         return await self.office.deliver(client, blob)

@@ -23,7 +23,8 @@ async def ensure_shards(pool: asyncpg.Pool, counts: dict[str, int]) -> None:
             if await connection.fetchval("SELECT EXISTS (SELECT 1 FROM slot WHERE kind = $1)", kind):
                 continue
             await connection.executemany(
-                "INSERT INTO shard (id, kind) VALUES ($1, $2) ON CONFLICT DO NOTHING", [(s, kind) for s in shards]
+                "INSERT INTO shard (id, kind) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                [(s, kind) for s in shards],
             )
             await connection.executemany(
                 "INSERT INTO slot (kind, slot, shard) VALUES ($1, $2, $3)",

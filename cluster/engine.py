@@ -92,7 +92,8 @@ class RayEngine:
     async def put_rules(self, command: model.PutRules) -> model.Rules:
         router = self._routers["checkout"]
         replies = await asyncio.wait_for(
-            asyncio.gather(*(router.ask_shard(shard, command) for shard in router.table.shards)), DEFAULT_WAIT_S
+            asyncio.gather(*(router.ask_shard(shard, command) for shard in router.table.shards)),
+            DEFAULT_WAIT_S,
         )
         for reply in replies:
             if not isinstance(reply, model.RulesReply):
@@ -134,10 +135,10 @@ async def _status(name: str) -> dict[str, Any]:
     """An actor's status, or why there is none."""
     try:
         handle = ray.get_actor(name, namespace=NAMESPACE)
-        status: dict[str, Any] = await asyncio.wait_for(handle.status.remote(), SIGN_OF_LIFE_S)
+        answer: Any = handle.status.remote()
+        return dict(await asyncio.wait_for(answer, SIGN_OF_LIFE_S))
     except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
         return {"shard": name, "error": type(error).__name__}
-    return status
 
 
 def _address(command: Command) -> tuple[str, str | None]:
@@ -149,5 +150,3 @@ def _address(command: Command) -> tuple[str, str | None]:
     if isinstance(command, cart_model.CartCommandBase):
         return "cart", cart.route(command)
     return "stock", stock.route(command)  # type: ignore[arg-type]
-
-

@@ -86,7 +86,11 @@ class Host:
         await migrate(self._config.dsn)
         pool = await open_pool(self._config.dsn, 1)
         settings = self._settings
-        counts = {"stock": settings.stock_shards, "cart": settings.cart_shards, "checkout": settings.checkout_shards}
+        counts = {
+            "stock": settings.stock_shards,
+            "cart": settings.cart_shards,
+            "checkout": settings.checkout_shards,
+        }
         await directory.ensure_shards(pool, counts)
         tables = await directory.load_tables(pool)
         await pool.close()

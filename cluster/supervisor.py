@@ -81,7 +81,9 @@ class Child:
         line = await self.process.stdout.readline()
         if not line:
             code = await self.process.wait()
-            raise StartError(f"The {self.name} process ended while starting (exit code {code}); see the log above.")
+            raise StartError(
+                f"The {self.name} process ended while starting (exit code {code}); see the log above."
+            )
         return line.decode().strip()
 
     async def stop(self) -> None:
@@ -149,7 +151,9 @@ class Supervisor:
             ray_address=self._config.ray_address,
             dashboard_port=self._config.dashboard_port,
         )
-        self._cluster = Child("cluster", ["_cluster"], self._environment(host=msgspec.json.encode(host).decode()))
+        self._cluster = Child(
+            "cluster", ["_cluster"], self._environment(host=msgspec.json.encode(host).decode())
+        )
         await self._cluster.start()
         self._facts |= json.loads(await self._cluster.line())
 
@@ -175,6 +179,7 @@ class Supervisor:
             **{f"LASTUNIT_PRIVATE_{name.upper()}": value for name, value in config.items()},
             "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", auth),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # by default actors would yield to everything else on the machine
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         }
 

@@ -2,8 +2,12 @@
 
 Owns what a buyer has put aside, and the one link to a live checkout. Promises at most 50 lines of 1–999 each,
 that a write names the version it means if it wants to, and that a cart has one live checkout. Prices are
-remembered as they were shown, never decided here. Nothing expires by a timer: whether a cart has been idle too
-long is derived from its times.
+remembered as they were shown, never decided here. Nothing expires by a timer: whether a cart has been idle
+too long is derived from its times.
+
+The customer's pointer to the open cart is another entity, maybe on another shard, so it is set by a command
+of its own, before the cart is made: a crash in between leaves a pointer to nothing and the cart before it,
+never a cart that nobody finds. A repeat of the request finishes the work.
 """
 
 from __future__ import annotations
@@ -55,7 +59,9 @@ EXPIRED = Refusal("cart_expired", "The cart was idle for too long. Restore it to
 CHECKED_OUT = Refusal("cart_checked_out", "The cart has become an order. Make a new one.")
 STALE = Refusal("version_mismatch", "The cart has changed since that version. Read it again.")
 NO_LINE = Refusal("not_found", "There is no such line in this cart.")
+POINTERS_KEPT = 20  # of a customer's former carts: what a late repeat could name
 
+_decode = msgspec.msgpack.Decoder(CartReplyType).decode
 _encode = msgspec.msgpack.Encoder().encode
 _replace = msgspec.structs.replace
 
@@ -98,26 +104,48 @@ def view(policy: CartPolicy, cart: Cart, now_ms: int) -> CartView:
 
 def decide(policy: CartPolicy, world: World, command: CartCommand, now_ms: int) -> Decision:
     """What becomes of a command. Checks: seen id, existence and owner, status, version, amounts."""
-    if isinstance(command, ReadCustomer):
-        customer: Customer | None = world.get("customer", command.owner)
-        return Decision(reply=OpenCart(customer.open_cart if customer else None))
-    if isinstance(command, SetOpenCart):
-        pointed: Customer | None = world.get("customer", command.owner)
-        moved = pointed is None or pointed.open_cart != command.cart_id
-        return Decision(
-            [OpenCartSet(command.owner, command.cart_id)] if moved else [], OpenCart(command.cart_id)
-        )
+    if isinstance(command, ReadCustomer | SetOpenCart):
+        return _decide_pointer(world.get("customer", command.owner), command)
     cart: Cart | None = world.get(KIND, ids.body(command.cart_id))
     if cart is None:
-        return (
-            _create(policy, command, now_ms) if isinstance(command, CreateCart) else Decision(reply=NOT_FOUND)
-        )
-    seen = remembered(cart.answers, command)
-    if seen is not None:
-        return Decision(reply=seen if isinstance(seen, Refusal) else Replayed(seen.body))
+        if isinstance(command, CreateCart):
+            return _create(policy, command, now_ms)
+        return Decision(reply=NOT_FOUND)
     if command.owner and command.owner != cart.owner:
         return Decision(reply=NOT_FOUND)
-    return _decide_known(policy, cart, command, now_ms)
+    return _answered_before(cart, command) or _decide_known(policy, cart, command, now_ms)
+
+
+def _decide_pointer(customer: Customer | None, command: ReadCustomer | SetOpenCart) -> Decision:
+    if isinstance(command, ReadCustomer):
+        return Decision(reply=_pointer(customer))
+    known = (customer.open_cart, *customer.before) if customer is not None else ()
+    if ids.body(command.cart_id) in map(ids.body, known):
+        return Decision(reply=_pointer(customer))
+    event = OpenCartSet(command.owner, command.cart_id)
+    return Decision([event], _pointer(_point(customer, event)))
+
+
+def _pointer(customer: Customer | None) -> OpenCart:
+    if customer is None:
+        return OpenCart(None)
+    return OpenCart(customer.open_cart, next(iter(customer.before), None))
+
+
+def _point(customer: Customer | None, event: OpenCartSet) -> Customer:
+    known = (customer.open_cart, *customer.before) if customer is not None else ()
+    return Customer(event.cart_id, known[:POINTERS_KEPT])
+
+
+def _answered_before(cart: Cart, command: CartCommand) -> Decision | None:
+    seen = remembered(cart.answers, command)
+    if seen is None:
+        return None
+    if isinstance(seen, Refusal):
+        return Decision(reply=seen)
+    if isinstance(command, BeginCheckout | EndCheckout):
+        return Decision(reply=_decode(seen.body))  # a coordinator takes a repeat for what it was
+    return Decision(reply=Replayed(seen.body))
 
 
 def _decide_known(policy: CartPolicy, cart: Cart, command: CartCommand, now_ms: int) -> Decision:
@@ -126,10 +154,14 @@ def _decide_known(policy: CartPolicy, cart: Cart, command: CartCommand, now_ms: 
             return Decision(reply=CartReply(200, view(policy, cart, now_ms)))
         case AddItem():
             refusal = _not_writable(policy, cart, command, now_ms)
-            return _answer(cart, command, now_ms, refusal) if refusal else _add(policy, cart, command, now_ms)
+            if refusal is not None:
+                return _answer(cart, command, now_ms, refusal)
+            return _add(policy, cart, command, now_ms)
         case SetQuantity():
             refusal = _not_writable(policy, cart, command, now_ms)
-            return _answer(cart, command, now_ms, refusal) if refusal else _set(policy, cart, command, now_ms)
+            if refusal is not None:
+                return _answer(cart, command, now_ms, refusal)
+            return _set(policy, cart, command, now_ms)
         case RestoreCart():
             return _restore(policy, cart, command, now_ms)
         case BeginCheckout():
@@ -167,18 +199,17 @@ def _answer(
 
 
 def _create(policy: CartPolicy, command: CreateCart, now_ms: int) -> Decision:
-    shown = {entry.sku: entry for entry in command.shown}
     key = ids.body(command.cart_id)
-    lines = tuple(
-        CartLine(
-            ids.derived("li", now_ms, key, line.sku),
-            line.sku,
-            line.quantity,
-            shown[line.sku].title,
-            shown[line.sku].unit_price,
-        )
+    if len(command.lines) > MAX_LINES:
+        return Decision(reply=_too_many_lines("$.line_items"))
+    for i, line in enumerate(command.lines):
+        if not 1 <= line.quantity <= MAX_QUANTITY:
+            return Decision(reply=_out_of_range(f"$.line_items[{i}].quantity", line.quantity))
+    unseen = tuple(
+        CartLine(ids.derived("li", now_ms, key, line.sku), line.sku, line.quantity, "", 0)
         for line in command.lines
     )
+    lines = _as_shown(unseen, command.shown)
     cart = Cart(command.cart_id, command.owner, command.customer, command.currency, lines, now_ms, now_ms)
     return _answer(
         cart, command, now_ms, CartReply(201, view(policy, cart, now_ms)), [CartCreated(key, cart)]
@@ -188,27 +219,33 @@ def _create(policy: CartPolicy, command: CreateCart, now_ms: int) -> Decision:
 def _add(policy: CartPolicy, cart: Cart, command: AddItem, now_ms: int) -> Decision:
     there = next((line for line in cart.lines if line.sku == command.sku), None)
     quantity = command.quantity + (there.quantity if there else 0)
-    if quantity > MAX_QUANTITY:
-        return _answer(cart, command, now_ms, _too_many_units(quantity))
+    if command.quantity < 1 or quantity > MAX_QUANTITY:
+        return _answer(cart, command, now_ms, _out_of_range("$.quantity", quantity))
     if there is not None:
         lines = tuple(_replace(line, quantity=quantity) if line is there else line for line in cart.lines)
     elif len(cart.lines) >= MAX_LINES:
-        error = FieldError("$.sku", "too_many_lines", f"A cart has at most {MAX_LINES} lines.")
-        return _answer(cart, command, now_ms, Refusal("too_many_lines", error.message, (error,)))
+        return _answer(cart, command, now_ms, _too_many_lines("$.sku"))
     else:
         line_id = ids.derived("li", now_ms, ids.body(cart.id), command.sku, cart.version)
         lines = (*cart.lines, CartLine(line_id, command.sku, quantity, "", 0))
     return _set_lines(policy, cart, command, now_ms, lines, command.shown)
 
 
-def _too_many_units(quantity: int) -> Refusal:
-    text = f"A line has at most {MAX_QUANTITY} units; this would make {quantity}."
-    return Refusal("quantity_out_of_range", text, (FieldError("$.quantity", "quantity_out_of_range", text),))
+def _too_many_lines(path: str) -> Refusal:
+    text = f"A cart has at most {MAX_LINES} lines."
+    return Refusal("too_many_lines", text, (FieldError(path, "too_many_lines", text),))
+
+
+def _out_of_range(path: str, quantity: int) -> Refusal:
+    text = f"A line has 1 to {MAX_QUANTITY} units; this would make {quantity}."
+    return Refusal("quantity_out_of_range", text, (FieldError(path, "quantity_out_of_range", text),))
 
 
 def _set(policy: CartPolicy, cart: Cart, command: SetQuantity, now_ms: int) -> Decision:
     if not any(line.id == command.line_id for line in cart.lines):
-        return Decision(reply=NO_LINE)
+        return _answer(cart, command, now_ms, NO_LINE)
+    if not 0 <= command.quantity <= MAX_QUANTITY:
+        return _answer(cart, command, now_ms, _out_of_range("$.quantity", command.quantity))
     lines = tuple(
         _replace(line, quantity=command.quantity) if line.id == command.line_id else line
         for line in cart.lines
@@ -225,16 +262,20 @@ def _set_lines(
     lines: tuple[CartLine, ...],
     shown: tuple[Shown, ...],
 ) -> Decision:
+    event = LinesSet(ids.body(cart.id), now_ms, _as_shown(lines, shown))
+    changed = _evolve_cart(cart, event)
+    return _answer(cart, command, now_ms, CartReply(200, view(policy, changed, now_ms)), [event])
+
+
+def _as_shown(lines: tuple[CartLine, ...], shown: tuple[Shown, ...]) -> tuple[CartLine, ...]:
+    """The lines with the facts of now; one that stock knows nothing of keeps what it was last shown with."""
     facts = {entry.sku: entry for entry in shown}
-    lines = tuple(
+    return tuple(
         _replace(line, title=facts[line.sku].title, unit_price=facts[line.sku].unit_price)
         if line.sku in facts
         else line
         for line in lines
     )
-    event = LinesSet(ids.body(cart.id), now_ms, lines)
-    changed = _evolve_cart(cart, event)
-    return _answer(cart, command, now_ms, CartReply(200, view(policy, changed, now_ms)), [event])
 
 
 def _restore(policy: CartPolicy, cart: Cart, command: RestoreCart, now_ms: int) -> Decision:
@@ -242,7 +283,7 @@ def _restore(policy: CartPolicy, cart: Cart, command: RestoreCart, now_ms: int) 
     if status == "checked_out":
         return _answer(cart, command, now_ms, CHECKED_OUT)
     if status == "open":
-        return Decision(reply=CartReply(200, view(policy, cart, now_ms)))
+        return _answer(cart, command, now_ms, CartReply(200, view(policy, cart, now_ms)))
     event = CartRestored(ids.body(cart.id), now_ms)
     changed = _evolve_cart(cart, event)
     return _answer(cart, command, now_ms, CartReply(200, view(policy, changed, now_ms)), [event])
@@ -252,25 +293,28 @@ def _restore(policy: CartPolicy, cart: Cart, command: RestoreCart, now_ms: int) 
 
 
 def _begin(policy: CartPolicy, cart: Cart, command: BeginCheckout, now_ms: int) -> Decision:
+    """The newest start gets the cart; it learns whom it displaced, and again if it has to ask again."""
     refusal = _not_writable(policy, cart, command, now_ms)
     if refusal is not None:
         return Decision(reply=refusal)
-    previous = cart.checkout_id if cart.checkout_id != command.checkout_id else None
+    again = cart.checkout_id == command.checkout_id
+    previous = cart.displaced if again else cart.checkout_id
     reply = CartBegun(tuple(Wanted(line.sku, line.quantity) for line in cart.lines), cart.currency, previous)
-    event = CheckoutLinked(ids.body(cart.id), now_ms, command.checkout_id)
+    event = CheckoutLinked(ids.body(cart.id), now_ms, command.checkout_id, displaced=previous)
     return _answer(cart, command, now_ms, reply, [event])
 
 
 def _end(cart: Cart, command: EndCheckout, now_ms: int) -> Decision:
     """An order closes the cart whichever checkout is linked; another end unlinks only its own."""
-    if command.ordered:
-        events = (
-            [CheckoutLinked(ids.body(cart.id), now_ms, command.checkout_id, True)] if not cart.ordered else []
-        )
-        return Decision(events, CartEnded())
-    if cart.checkout_id != command.checkout_id or cart.ordered:
+    key = ids.body(cart.id)
+    if cart.ordered:
         return Decision(reply=CartEnded())
-    return Decision([CheckoutLinked(ids.body(cart.id), now_ms, command.previous)], CartEnded())
+    if command.ordered:
+        ordered = CheckoutLinked(key, now_ms, command.checkout_id, ordered=True)
+        return _answer(cart, command, now_ms, CartEnded(), [ordered])
+    if cart.checkout_id != command.checkout_id:
+        return Decision(reply=CartEnded())
+    return _answer(cart, command, now_ms, CartEnded(), [CheckoutLinked(key, now_ms, command.previous)])
 
 
 # ── evolve ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -283,8 +327,9 @@ def touches(event: CartEvent) -> list[Key]:
 def evolve(key: Key, state: Cart | Customer | None, event: CartEvent) -> Cart | Customer:
     """The entity after the event. Applies, never judges."""
     if isinstance(event, OpenCartSet):
-        return Customer(event.cart_id)
-    assert not isinstance(state, Customer)
+        assert not isinstance(state, Cart), "a pointer is not a cart"
+        return _point(state, event)
+    assert not isinstance(state, Customer), "a cart is not a pointer"
     return _evolve_cart(state, event)
 
 
@@ -298,11 +343,13 @@ def _evolve_cart(
         case LinesSet():
             return _replace(cart, lines=event.lines, version=cart.version + 1, updated_at_ms=event.at_ms)
         case CheckoutLinked():
+            # Which checkout has it is nothing that a buyer edits: only its end by an order is a new version.
             return _replace(
                 cart,
                 checkout_id=event.checkout_id,
+                displaced=event.displaced,
                 ordered=event.ordered,
-                version=cart.version + 1,
+                version=cart.version + event.ordered,
                 updated_at_ms=event.at_ms,
             )
         case CartRestored():

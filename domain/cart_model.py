@@ -23,7 +23,7 @@ class CartPolicy(msgspec.Struct, frozen=True):
 
 
 class CartLine(msgspec.Struct, frozen=True, array_like=True):
-    """``title`` and ``unit_price`` are what the buyer was last shown; what is charged is priced at checkout."""
+    """``title`` and ``unit_price`` are what the buyer was last shown; a checkout prices anew."""
 
     id: str
     sku: str
@@ -46,7 +46,10 @@ class NewLine(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Cart(msgspec.Struct, frozen=True, array_like=True):
-    """``checkout_id`` is the live checkout, if there is one; ``ordered`` once it became an order."""
+    """``checkout_id`` is the live checkout, if there is one; ``ordered`` once it became an order.
+
+    ``displaced`` is the checkout that had the cart before the live one, for whoever asks again.
+    """
 
     id: str
     owner: str
@@ -59,12 +62,14 @@ class Cart(msgspec.Struct, frozen=True, array_like=True):
     checkout_id: str | None = None
     ordered: bool = False
     answers: dict[bytes, Answer] = {}
+    displaced: str | None = None
 
 
 class Customer(msgspec.Struct, frozen=True, array_like=True):
-    """A customer's pointer to the cart that is open on every device."""
+    """A customer's pointer to the cart that is open on every device; ``before``: former ones, newest first."""
 
     open_cart: str
+    before: tuple[str, ...] = ()
 
 
 # ── commands ────────────────────────────────────────────────────────────────────────────────────────────
@@ -79,7 +84,7 @@ class CartCommandBase(Command, frozen=True, kw_only=True):
 
 
 class CreateCart(CartCommandBase, frozen=True, kw_only=True, tag=True):
-    """Reply: `CartReply` 201."""
+    """Reply: `CartReply` 201. Repeated SKUs are merged at the edge; ``shown`` has every line's SKU."""
 
     customer: bytes | None
     currency: str
@@ -88,7 +93,7 @@ class CreateCart(CartCommandBase, frozen=True, kw_only=True, tag=True):
 
 
 class ReadCart(CartCommandBase, frozen=True, kw_only=True, tag=True):
-    pass
+    """Reply: `CartReply` 200."""
 
 
 class AddItem(CartCommandBase, frozen=True, kw_only=True, tag=True):
@@ -126,7 +131,10 @@ class EndCheckout(CartCommandBase, frozen=True, kw_only=True, tag=True):
 
 
 class SetOpenCart(CartCommandBase, frozen=True, kw_only=True, tag=True):
-    """Point the customer ``owner`` to a cart. Sent before the cart is made: a pointer to nothing is no cart."""
+    """Point the customer ``owner`` to a cart. Sent before the cart is made, so that no cart is ever lost.
+
+    Reply: `OpenCart`. A cart that was left for a newer one does not come back by a late repeat.
+    """
 
 
 class ReadCustomer(CartCommandBase, frozen=True, kw_only=True, tag=True):
@@ -174,9 +182,11 @@ class CartEnded(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class OpenCart(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """``cart_id`` is None where the customer never had a cart."""
+    """``cart_id`` is None where the customer never had a cart; it may name one that was never made, when a
+    crash came between: ``before`` is what the customer had until then."""
 
     cart_id: str | None
+    before: str | None = None
 
 
 CartReplyType = CartReply | CartBegun | CartEnded | OpenCart | Refusal | Replayed
@@ -198,9 +208,12 @@ class LinesSet(CartEventBase, frozen=True):
 
 
 class CheckoutLinked(CartEventBase, frozen=True):
+    """This is the cart's checkout now, instead of the ``displaced`` one."""
+
     at_ms: int
     checkout_id: str | None
     ordered: bool = False
+    displaced: str | None = None
 
 
 class CartRestored(CartEventBase, frozen=True):

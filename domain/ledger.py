@@ -73,7 +73,7 @@ __all__ = [
 ]
 
 # A take that was sent longer ago than this may have been overtaken by its own saga's end: it is refused, so
-# that a late duplicate cannot resurrect a hold that nobody would ever release.
+# that a late duplicate cannot resurrect a hold that nobody would ever release. The same goes for returns.
 STALE_TAKE_MS = 60_000
 TOMBSTONE_MS = 2 * STALE_TAKE_MS
 
@@ -262,11 +262,19 @@ def expire(hold: Hold | None, now_ms: int) -> Step:
 
 
 def give_back(
-    ticket: Hold | None, ticket_id: str, accounts: Mapping[str, Account], legs: Mapping[str, int]
+    ticket: Hold | None,
+    ticket_id: str,
+    accounts: Mapping[str, Account],
+    legs: Mapping[str, int],
+    *,
+    issued_at_ms: int,
+    now_ms: int,
 ) -> Step:
     """Return confirmed units to stock under a ticket of their own, once."""
     if ticket is not None:
         return [] if ticket.status == "returned" else Refused("finished", ticket.status)
+    if now_ms - issued_at_ms > STALE_TAKE_MS:
+        return Refused("stale")
     short = [
         Short(key, units, accounts[key].confirmed)
         for key, units in legs.items()

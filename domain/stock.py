@@ -152,8 +152,7 @@ def decide(world: World, command: StockCommand, now_ms: int) -> Decision:
             hold = _hold(world, command.hold_id)
             return _step(ledger.release(hold, command.hold_id, now_ms), "released")
         case GiveBack():
-            ticket = _hold(world, command.hold_id)
-            return _step(ledger.give_back(ticket, command.hold_id, Accounts(world), command.legs), "returned")
+            return _give_back(world, command, now_ms)
         case Forget():
             return _each(command.hold_ids, lambda hold_id: ledger.forget(_hold(world, hold_id), now_ms))
         case Sweep():
@@ -228,6 +227,18 @@ def _step(step: ledger.Step, status: str) -> Decision:
     if isinstance(step, ledger.Refused):
         return Decision(reply=HoldState(step.status, step.reason))
     return Decision(step, HoldState(status))
+
+
+def _give_back(world: World, command: GiveBack, now_ms: int) -> Decision:
+    step = ledger.give_back(
+        _hold(world, command.hold_id),
+        command.hold_id,
+        Accounts(world),
+        command.legs,
+        issued_at_ms=now_ms if command.issued_at_ms is None else command.issued_at_ms,
+        now_ms=now_ms,
+    )
+    return _step(step, "returned")
 
 
 def _sweep_one(world: World, hold_id: str, now_ms: int) -> ledger.Step:

@@ -120,10 +120,14 @@ class Release(Command, frozen=True, kw_only=True, tag=True):
 
 
 class GiveBack(Command, frozen=True, kw_only=True, tag=True):
-    """Return sold units under the ticket ``hold_id``, once. Reply: `HoldState`."""
+    """Return sold units under the ticket ``hold_id``, once. Reply: `HoldState`.
+
+    ``issued_at_ms``: one that was sent too long ago is refused as stale; None is taken for just now.
+    """
 
     hold_id: str
     legs: dict[str, int]
+    issued_at_ms: int | None = None
 
 
 class Forget(Command, frozen=True, kw_only=True, tag=True):

@@ -209,7 +209,7 @@ class ShardReplay:
             self._report(Violation("snapshot_disagrees", _name(key), text))
 
     def _born_in_journal(self, key: Key, events: Sequence[tuple[int, Any]]) -> Any:
-        """An entity that has no snapshot yet, or the last of one that is no more: its beginning is cut away."""
+        """An entity without a snapshot: it is new, or no more and its beginning is cut away."""
         state = self._apply(key, None, events, 0, self.shard.head)
         whole = self._begins(key, events[0][1])
         if not whole and (state is not None or not self._ends(key, events)) and not self.damaged_seq:

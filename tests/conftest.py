@@ -12,6 +12,8 @@ import pytest_asyncio
 
 from persistence.embedded import EmbeddedPostgres
 
+pytest_plugins = ("tests.support.server",)
+
 # How long one example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("lastunit", deadline=None)
 hypothesis.settings.load_profile("lastunit")

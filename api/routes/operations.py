@@ -82,7 +82,7 @@ async def ship_order(request: Request, caller: Operator, order_id: str) -> Respo
     intent = intent_of(request, caller, "POST /v1/ops/orders/ship")
     body = parse(request, schemas.ShipOrder)
     return await answers.change(
-        context_of(request),
+        request,
         ShipOrder(
             command_id=intent.command_id,
             fingerprint=intent.fingerprint,
@@ -105,7 +105,7 @@ async def deliver_order(request: Request, caller: Operator, order_id: str) -> Re
     intent = intent_of(request, caller, "POST /v1/ops/orders/deliver")
     parse(request, NoFields)
     return await answers.change(
-        context_of(request),
+        request,
         DeliverOrder(
             command_id=intent.command_id,
             fingerprint=intent.fingerprint,
@@ -122,6 +122,7 @@ async def deliver_order(request: Request, caller: Operator, order_id: str) -> Re
         refusals=_ORDER,
         body=schemas.ReviewOrder,
         key="honoured",
+        waits=True,
     ),
 )
 async def review_order(request: Request, caller: Operator, order_id: str) -> Response:
@@ -131,7 +132,7 @@ async def review_order(request: Request, caller: Operator, order_id: str) -> Res
     body = parse(request, schemas.ReviewOrder)
     view = await answers.find(context, caller, order_id)
     return await answers.change(
-        context,
+        request,
         ReviewOrder(
             command_id=intent.command_id,
             fingerprint=intent.fingerprint,

@@ -88,6 +88,7 @@ async def list_order_events(
         body=schemas.CancelOrder,
         optional_body=True,
         key="required",
+        waits=True,
     ),
 )
 async def cancel_order(request: Request, caller: AnyCaller, order_id: str) -> Response:
@@ -97,7 +98,7 @@ async def cancel_order(request: Request, caller: AnyCaller, order_id: str) -> Re
     body = parse(request, schemas.CancelOrder)
     view = await answers.find(context, caller, order_id)
     return await answers.change(
-        context,
+        request,
         CancelOrder(
             command_id=intent.command_id,
             fingerprint=intent.fingerprint,
@@ -137,7 +138,7 @@ async def change_shipping_address(request: Request, caller: AnyCaller, order_id:
         return await answers.one(context, view)
     address = _complete_address(seal_address(key, SHIPPING_ADDRESS, merged))
     return await answers.change(
-        context,
+        request,
         AmendAddress(
             command_id=intent.command_id,
             fingerprint=intent.fingerprint,

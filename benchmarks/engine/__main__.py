@@ -22,6 +22,7 @@ import uvloop
 from benchmarks.flash_sale.own_server import own_server
 from cluster import connection
 from cluster.engine import RayEngine
+from cluster.tuning import spare_the_collector
 from domain import checkout_model as model
 from domain import ids, stock
 from domain.catalog import Product
@@ -101,6 +102,7 @@ async def measure(
     engine: RayEngine, pool: asyncpg.Pool, master: MasterKey, options: argparse.Namespace
 ) -> dict[str, Any]:
     skus = [f"SKU-{n:07d}" for n in range(options.skus)]
+    spare_the_collector()  # as an API worker does
     await stock_up(engine, skus, options.orders * 3)
     buyers = Buyers(engine, KeyRing(pool, master), master, skus, min(3, options.skus))
     await in_parallel(buyers, options.warmup, options.in_flight)

@@ -1,8 +1,8 @@
 """The engine in memory: the real cores, the real sandbox gateway with its book in memory, one clock to turn.
 
-`FakeEngine` is `cluster.engine_types.Engine` without Ray, Postgres or waiting. What a checkout wants done is done
-at once, in tasks beside the caller, so that a gateway that hangs leaves a reply pending as it would in life. An
-action whose outcome changes nothing is tried a few times and then left until `resume`.
+`FakeEngine` is `cluster.engine_types.Engine` without Ray, Postgres or waiting. What a checkout wants done is
+done at once, in tasks beside the caller, so that a gateway that hangs leaves a reply pending as it would in
+life. An action whose outcome changes nothing is tried a few times and then left until `resume`.
 """
 
 from __future__ import annotations
@@ -108,21 +108,17 @@ class FakeEngine:
         self.checkouts = Entities(
             lambda *args: checkout.decide(policy, *args), checkout.touches, checkout.evolve, model.Reply
         )
-        boxes = {kind: _Box(self._reply) for kind in ("stock", "cart", "checkout")}
-        routers = {
-            kind: Router(SlotTable([kind] * ids.SLOTS, {}), {kind: box}) for kind, box in boxes.items()
-        }  # type: ignore[dict-item]
+        slots = {kind: SlotTable([kind] * ids.SLOTS, {}) for kind in ("stock", "cart", "checkout")}
+        box: Any = _Box(self._reply)
+        routers = {kind: Router(table, {kind: box}) for kind, table in slots.items()}
+        gateways: Any = {"sandbox": _Box(self.gateway.call)}
         self._stock_port = StockPort(routers["stock"], self.clock)
-        self._ports = MailboxPorts(
-            self._stock_port,
-            routers["cart"],
-            routers["checkout"],
-            {"sandbox": _Box(self.gateway.call)},  # type: ignore[dict-item]
-            60.0,
-        )
+        self._ports = MailboxPorts(self._stock_port, routers["cart"], routers["checkout"], gateways, 60.0)
         self._running: set[tuple[str, str]] = set()
         self._tries: Counter[tuple[str, str]] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.watched = asyncio.Event()
+        """Set once somebody has begun to watch a checkout."""
         self._watchers: dict[str, list[asyncio.Queue[model.CheckoutView]]] = {}
 
     # ── the port ────────────────────────────────────────────────────────────────────────────────────────
@@ -145,6 +141,7 @@ class FakeEngine:
         key = ids.body(checkout_id)
         queue: asyncio.Queue[model.CheckoutView] = asyncio.Queue()
         self._watchers.setdefault(key, []).append(queue)
+        self.watched.set()
         try:
             shown = view(self.checkouts.states[model.KIND, key])
             yield shown
@@ -185,6 +182,12 @@ class FakeEngine:
         for kind, key in list(self.checkouts.states):
             if kind == model.KIND:
                 self._pursue(key)
+
+    async def reached(self, checkout_id: str, status: str) -> None:
+        """Wait until the checkout has that status."""
+        async for shown in self.watch(checkout_id):
+            if shown.status == status:
+                return
 
     async def advance(self, ms: int) -> None:
         """Turn the clock on; what is due then happens."""
@@ -270,22 +273,8 @@ class FakeEngine:
         await self._send(step)
 
     async def _outcome_of(self, action: model.Action) -> Any:
-        match action:
-            case model.TakeStock():
-                return await self._ports.take(action)
-            case model.HoldStep():
-                return await self._ports.hold_step(action)
-            case model.CallGateway():
-                outcome = await self._ports.gateway(action.gateway, action.request)
-                return model.LegOutcome(action.leg, outcome)
-            case model.BeginCart():
-                return await self._ports.begin_cart(action)
-            case model.EndCart():
-                return await self._ports.end_cart(action)
-            case model.AskToReplace():
-                return await self._ports.replace(action)
-            case _:
-                raise AssertionError(f"{action!r} is not an action")
+        result = await self._ports.start(action)
+        return model.LegOutcome(action.leg, result) if isinstance(action, model.CallGateway) else result
 
 
 def holds_of(engine: FakeEngine) -> dict[str, ledger.Hold]:

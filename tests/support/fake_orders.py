@@ -1,4 +1,4 @@
-"""Orders in memory: the rows that ride with the saga's events, read as `persistence.order_queries` reads them."""
+"""Orders in memory: the rows that ride with the saga's events, read as the queries on Postgres read them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from persistence.order_queries import order_view
 
 
 class FakeOrders:
-    """`api.context.Orders`. `rows`: everything as it was written, for tests that look for what must not be there."""
+    """`api.context.Orders`. `rows`: all that was written, for tests that look for what must not be there."""
 
     def __init__(self) -> None:
         self.rows: list[OrderRow | OrderStateRow | OrderEventRow] = []

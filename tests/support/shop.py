@@ -115,22 +115,28 @@ class Shop:
         return [entry for entry in page["data"] if entry["type"] == kind]
 
 
+def build_app(engine: FakeEngine, key_ring: MemoryKeyRing, settings: ApiSettings) -> FastAPI:
+    """The application over an engine in memory."""
+    return create_app(
+        AppContext(
+            engine=engine,
+            orders=engine.orders,
+            key_ring=key_ring,
+            master_key=MasterKey(b"m" * 32),
+            verifier=Verifier([DevelopmentKey(b"k" * 32)]),
+            settings=settings,
+            now_ms=engine.clock,
+        )
+    )
+
+
 @asynccontextmanager
 async def open_shop(
     settings: ApiSettings | None = None, policy: Policy | None = None, carts: CartPolicy | None = None
 ) -> AsyncIterator[Shop]:
     """A shop without products."""
     engine, key_ring = FakeEngine(policy, carts), MemoryKeyRing()
-    context = AppContext(
-        engine=engine,
-        orders=engine.orders,
-        key_ring=key_ring,
-        master_key=MasterKey(b"m" * 32),
-        verifier=Verifier([DevelopmentKey(b"k" * 32)]),
-        settings=settings or ApiSettings(),
-        now_ms=engine.clock,
-    )
-    app = create_app(context)
+    app = build_app(engine, key_ring, settings or ApiSettings())
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
         try:

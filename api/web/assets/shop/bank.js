@@ -16,13 +16,15 @@ export function offerBank(afterPayment) {
   const payment = waitingPayment();
   const where = nameOf(payment);
   return h("div", { class: "interruption" }, h("p", { class: "sign", "aria-hidden": "true" }, "⇢"),
-    h("h2", { tabindex: "-1" }, `${where} wants to hear from you`),
+    h("h2", { tabindex: "-1" }, `${capitalized(where)} wants to hear from you`),
     h("p", { class: "muted" }, `Your things stay reserved while you are there. The payment of ${money(payment.amount, shop.checkout.currency)} waits for your yes.`),
     h("div", { class: "actions" }, onwards(where, payment, afterPayment), withWork("I have been there", "ghost", () => confirmed(payment, afterPayment)),
       withWork("Cancel and release", "quiet", cancelCheckout)));
 }
 
-const nameOf = (payment) => (payment.method === "paypal" ? "PayPal" : "Your bank");
+const nameOf = (payment) => (payment.method === "paypal" ? "PayPal" : "your bank");
+
+const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
 
 function onwards(where, payment, afterPayment) {
   const url = new URL(shop.checkout.continue_url, window.location.href);
@@ -38,7 +40,7 @@ function visitBank(where, payment, afterPayment, complaint = "") {
     return decide(where, payment, outcome, afterPayment);
   });
   render(byId("bank-body"),
-    h("header", { class: ["bank-brand", payment.method] }, payment.method === "paypal" ? "PayPal · sandbox" : "Sandbox Bank · 3-D Secure"),
+    h("header", { class: ["bank-brand", `by-${payment.method}`] }, payment.method === "paypal" ? "PayPal · sandbox" : "Sandbox Bank · 3-D Secure"),
     h("h2", {}, "Is this you?"),
     h("dl", { class: "bank-facts" },
       h("div", {}, h("dt", {}, "Merchant"), h("dd", {}, "Petal & Parcel")),

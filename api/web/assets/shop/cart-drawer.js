@@ -36,7 +36,7 @@ const emptyCart = () => h("p", { class: "muted empty" }, "Nothing in here yet.")
 function notice() {
   if (!complaint) return null;
   return h("div", { class: "notice error", role: "alert" }, h("p", {}, complaint),
-    shortages.size > 0 && [...shortages.values()].some((short) => short.available > 0)
+    shortages.size > 0 && shop.cart.line_items.some((line) => (shortages.get(line.sku)?.available ?? line.quantity) > 0)
       ? button("Take what there is", "accept", () => beginCheckout("accept_available")) : null);
 }
 

@@ -95,9 +95,12 @@ function noticeBox() {
   const cut = shop.checkout.messages.filter((message) => message.type !== "error" && message.content);
   return [
     notice && h("div", { class: `notice ${notice.kind}`, role: "alert" }, h("strong", {}, notice.title), h("p", {}, notice.text)),
-    cut.map((message) => h("div", { class: "notice info" }, h("p", {}, message.content))),
+    cut.map((message) => h("div", { class: "notice info" }, h("p", {}, withTitles(message.content)))),
   ];
 }
+
+/** The API speaks of SKUs; the buyer knows titles. */
+const withTitles = (text) => (shop.cart?.line_items ?? []).reduce((told, line) => told.replaceAll(line.sku, line.title), text);
 
 function goTo(name) {
   step = name;

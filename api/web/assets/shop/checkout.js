@@ -69,8 +69,8 @@ export async function cancelCheckout() {
 }
 
 /** Reads a checkout and follows it. */
-export async function fetchCheckout(id = shop.checkout.id) {
-  const answer = await call("GET", `/v1/checkouts/${id}`, { token: shop.token });
+export async function fetchCheckout(id = shop.checkout.id, quiet = false) {
+  const answer = await call("GET", `/v1/checkouts/${id}`, { token: shop.token, quiet });
   if (answer.ok) takeUp(answer.body);
   return answer;
 }
@@ -111,7 +111,7 @@ async function conclude(answer) {
   keepToken(answer.body);
   if (answer.status === 202) takeUp(answer.body.checkout);
   else if (answer.ok) ordered(answer.body.order, answer.body.checkout.cart_id);
-  else if (answer.body?.checkout_id) await fetchCheckout(answer.body.checkout_id);
+  else if (answer.body?.checkout_id) await fetchCheckout(answer.body.checkout_id, true);
   refreshStock();
 }
 

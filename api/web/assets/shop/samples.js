@@ -23,7 +23,7 @@ export const SAMPLES = [
     },
   },
   {
-    label: "東京",
+    label: "Tokyo",
     values: {
       email: "hanako@example.com", name: "山田 花子", country: "JP",
       line1: "丸の内 1-9-1", city: "千代田区", region: "東京都", postal_code: "100-0005",
