@@ -73,15 +73,15 @@ def up(
     )
     try:
         if postgres_dsn is not None:
-            _serve(config, settings, postgres_dsn)
+            _serve(config, settings, None, postgres_dsn)
         else:
             with EmbeddedPostgres(data_dir) as server:
-                _serve(config, settings, server.dsn)
+                _serve(config, settings, server, server.dsn)
     except (StartError, EmbeddedPostgresError) as error:
         raise _fail(str(error), 1) from None
 
 
-def _serve(config: Any, settings: Any, dsn: str) -> None:
+def _serve(config: Any, settings: Any, postgres: Any, dsn: str) -> None:
     from cluster.supervisor import Supervisor
 
     async def ready(facts: dict[str, Any]) -> None:
@@ -97,7 +97,7 @@ def _serve(config: Any, settings: Any, dsn: str) -> None:
         sys.stdout.write(_start_block(facts, ops, config))
         sys.stdout.flush()
 
-    asyncio.run(Supervisor(config, settings, ready).run(dsn))
+    asyncio.run(Supervisor(config, settings, postgres, ready).run(dsn))
 
 
 def _start_block(facts: dict[str, Any], ops: str | None, config: Any) -> str:

@@ -8,8 +8,7 @@ from typing import Any
 from domain import cart, cart_model, checkout, checkout_actions, checkout_model, ids, ledger, stock
 from domain.messages import Command, Decision, Key
 
-
-# What happens to a hold only after it was taken. A hold ends; other entities stay, and so does their beginning.
+# What happens to a hold only once it was taken. A hold ends; all else stays, beginning and all.
 _GOES_ON = (ledger.Trimmed, ledger.Pinned, ledger.Unpinned, ledger.Extended, ledger.Forgotten, ledger.Dropped)
 
 

@@ -301,8 +301,19 @@ class EventSourced:
         self._tell(batch)
 
     async def _append(self, batch: Pending) -> bool:
-        """Whether the batch was written as it is; if not, its commands have been decided anew and answered."""
-        flush = self._flush_of(batch)
+        """Whether the batch was written as it is; if not, its commands were decided anew and answered."""
+        try:
+            await self._write(self._flush_of(batch))
+        except AppendRejected as error:
+            log.error("append rejected", shard=self.shard, seq=self.lease.head + 1, error=str(error))
+            self._redoing = True
+            await self._redo_one_by_one(batch)
+            self._redoing = False
+            return False
+        return True
+
+    async def _write(self, flush: Flush) -> None:
+        """Append until it is known to be written. Raises `AppendRejected` or `Fenced`."""
         while True:
             try:
                 await self._journal.append(self.lease.epoch, flush)
@@ -311,15 +322,8 @@ class EventSourced:
                 log.warning("append of unknown outcome", shard=self.shard, seq=flush.seq, error=str(error))
                 if await self._was_written(flush):
                     break
-            except AppendRejected as error:
-                log.error("append rejected", shard=self.shard, seq=flush.seq, error=str(error))
-                self._redoing = True
-                await self._redo_one_by_one(batch)
-                self._redoing = False
-                return False
         self.lease = self.lease._replace(head=flush.seq, tail=max(self.lease.tail, flush.tail))
         self._snapshots.written(flush.snapshots)
-        return True
 
     def _flush_of(self, batch: Pending) -> Flush:
         """The record of a batch. Its snapshots are states as of this very record, for they ride with it."""
@@ -408,10 +412,7 @@ class EventSourced:
             single, self._gathering = self._gathering, Pending()
             try:
                 if single.events:
-                    flush = self._flush_of(single)
-                    await self._journal.append(self.lease.epoch, flush)
-                    self.lease = self.lease._replace(head=flush.seq)
-                    self._snapshots.written(flush.snapshots)
+                    await self._write(self._flush_of(single))
                 self._tell(single)
             except AppendRejected:
                 log.error(
@@ -423,10 +424,6 @@ class EventSourced:
                     again.insert(0, (instead, ticket))
                 else:
                     ticket.reply(REJECTED)
-                await self._recover_patiently()
-            except AppendUnknown:
-                self._take_back(single)
-                again.insert(0, (command, ticket))
                 await self._recover_patiently()
 
     def _take_back(self, batch: Pending) -> None:
@@ -446,7 +443,7 @@ class EventSourced:
                 await asyncio.sleep(RETRY_S)
 
     def _tell(self, batch: Pending) -> None:
-        # First what is durable, then the replies: a ticket that looks must not find the state before its command.
+        # First what is durable, then the replies: a ticket must not find the state before its command.
         if batch.changed:
             self._on_commit(batch.changed)
         for _, ticket in batch.deferred:
@@ -501,5 +498,5 @@ class EventSourced:
         return []
 
     def _load_absent(self, snapshots: Iterable[Snapshot]) -> None:
-        """While they were read another command may have made an entity: memory is newer than what was read."""
+        """Memory is newer than what was read: another command may have made an entity meanwhile."""
         self._load([snapshot for snapshot in snapshots if snapshot.key not in self.world], {})

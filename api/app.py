@@ -24,7 +24,7 @@ from api.metrics import HttpMetrics, Observed
 from api.openapi import document
 from api.rate_limits import LookupLimits
 from api.request_guard import RequestGuard
-from api.routes import batches, carts, checkouts, completions, machines, operations, orders, sandbox, stock
+from api.routes import batches, carts, checkouts, completions, machines, operations, orders, sandbox, stock, web
 from cluster.engine_types import Busy, StillPending
 from persistence.order_queries import OUTAGES
 
@@ -63,6 +63,7 @@ def create_app(context: AppContext, lifespan: Lifespan | None = None) -> FastAPI
     for module in (*_ROUTERS, *((sandbox,) if context.settings.sandbox_on else ())):
         # Taken over one by one: an included router would cost every request a second match.
         app.router.routes.extend(module.router.routes)
+    web.install(app, context.settings)
     _install_handlers(app)
     # The last one added is the outermost.
     app.add_middleware(RequestGuard, max_body_bytes=context.settings.max_body_bytes)

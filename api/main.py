@@ -88,6 +88,8 @@ def worker() -> FastAPI:
             rate_limits_on=settings.rate_limits_on,
             sandbox_on=settings.mode == "development",
             public_url=f"http://{config['host']}:{config['port']}",
+            dashboard_url=config["dashboard_url"],
+            demo_on=config["demo"],
         ),
     )
 

@@ -22,6 +22,8 @@ class ApiSettings:
     rate_limits_on: bool = False
     sandbox_on: bool = True
     public_url: str = ""
+    dashboard_url: str = ""
+    demo_on: bool = False
     # A batch of 1,000 products has to fit.
     max_body_bytes: int = 4 * MAX_BODY_BYTES
     wait_s: float = 30.0

@@ -15,7 +15,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ import structlog
 
 from cluster.host import HostConfig, ray_temp_dir
 from cluster.settings import Settings
+from persistence.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
 log = structlog.get_logger()
 
 STOP_S = 15.0
 RESTART_PAUSE_S = 0.5
+LOOK_S = 0.2
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -86,8 +88,12 @@ class Child:
             )
         return line.decode().strip()
 
+    @property
+    def ended(self) -> bool:
+        return self.process is not None and self.process.returncode is not None
+
     async def stop(self) -> None:
-        if self.process is None or self.process.returncode is not None:
+        if self.process is None or self.ended:
             return
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
@@ -103,8 +109,15 @@ class Child:
 class Supervisor:
     """The parts of one instance. ``ready`` is called once, with the instance's facts, when it serves."""
 
-    def __init__(self, config: UpConfig, settings: Settings, ready: Callable[[dict[str, Any]], Any]) -> None:
+    def __init__(
+        self,
+        config: UpConfig,
+        settings: Settings,
+        postgres: EmbeddedPostgres | None,
+        ready: Callable[[dict[str, Any]], Any],
+    ) -> None:
         self._config = config
+        self._postgres = postgres
         self._settings = settings
         self._ready = ready
         self._data_dir = Path(config.data_dir)
@@ -192,35 +205,37 @@ class Supervisor:
             json.dump(facts, file, indent=1)
 
     async def _keep(self, dsn: str) -> None:
-        """Start again what dies, until told to stop. Without Ray the API is started anew too: it is its driver."""
+        """Start again what dies, until told to stop."""
         while not self._stopping.is_set():
-            assert self._cluster is not None and self._api is not None
-            assert self._cluster.process is not None and self._api.process is not None
-            ends = {
-                asyncio.create_task(self._cluster.process.wait()): "cluster",
-                asyncio.create_task(self._api.process.wait()): "api",
-                asyncio.create_task(self._stopping.wait()): "stop",
-            }
-            done, pending = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for task in pending:
-                task.cancel()
-            ended = {ends[task] for task in done}
-            if "stop" in ended:
-                return
-            log.error("a part has died, starting it again", parts=sorted(ended))
-            await asyncio.sleep(RESTART_PAUSE_S)
-            await self._unless_stopped(self._restart(dsn, ended))
+            dead = self._dead()
+            if not dead:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), LOOK_S)
+                continue
+            log.error("a part has died, starting it again", parts=dead)
+            await self._unless_stopped(self._restart(dsn, dead))
 
-    async def _restart(self, dsn: str, ended: set[str]) -> None:
+    def _dead(self) -> list[str]:
+        parts = [child.name for child in (self._cluster, self._api) if child is not None and child.ended]
+        return ["postgres", *parts] if self._postgres is not None and not self._postgres.running else parts
+
+    async def _restart(self, dsn: str, dead: Sequence[str]) -> None:
+        """Postgres comes back under its old address. Without Ray the API is started anew too: it is its driver."""
         assert self._api is not None
         try:
-            if "cluster" in ended:
+            if "postgres" in dead:
+                assert self._postgres is not None
+                # In this thread, and blocking it for a second: the server lives as long as its thread does.
+                self._postgres.start()
+            if "cluster" in dead:
                 await self._api.stop()
                 await self._start_cluster(dsn)
-            await self._start_api(dsn)
-            self._write_instance(dsn)
-        except StartError as error:
+            if "cluster" in dead or "api" in dead:
+                await self._start_api(dsn)
+                self._write_instance(dsn)
+        except (StartError, EmbeddedPostgresError) as error:
             log.error("could not start", error=str(error))
+            await asyncio.sleep(RESTART_PAUSE_S)
 
     async def _stop(self) -> None:
         """The API first, so that nobody is cut off in mid-answer by a missing engine."""

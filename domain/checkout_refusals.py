@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from domain.catalog import Product
-from domain.checkout_model import CheckoutReply, Reply
+from domain.checkout_model import CheckoutReply, GaveWay, Reply
 from domain.checkout_state import Checkout, Message, Payments, Wanted
 from domain.messages import FieldError, Refusal
 from domain.payment_leg import PaymentError
@@ -49,7 +49,9 @@ def is_final(reply: Reply) -> bool:
     """Whether this is the one answer to its command, to be given again whenever the command is repeated."""
     if isinstance(reply, Refusal):
         return reply.code not in _NOT_FINAL
-    return not (isinstance(reply, CheckoutReply) and reply.status == 202)
+    if isinstance(reply, CheckoutReply):
+        return reply.status != 202
+    return not isinstance(reply, GaveWay)  # a successor asks until it may go on
 
 
 def not_open(state: Checkout) -> Refusal | None:

@@ -27,6 +27,7 @@ from api.dispatch import (
     require_id,
     wait_s,
 )
+from api.direct_route import DirectRoute
 from api.http_edge import HEAD_ONLY
 from api.idempotency import Intent
 from api.openapi import operation
@@ -38,7 +39,7 @@ from domain.checkout_model import Cancel, CheckoutReply, CheckoutView, Patch, Pa
 
 PATCH_ATTEMPTS = 3
 
-router = APIRouter(tags=["Checkouts"], default_response_class=Response)
+router = APIRouter(tags=["Checkouts"], default_response_class=Response, route_class=DirectRoute)
 
 _STOCK = ("out_of_stock", "item_unavailable")
 CART_REFUSALS = ("not_found", "cart_empty", "cart_expired", "cart_checked_out")

@@ -26,6 +26,7 @@ from api.dispatch import (
     require_id,
     wait_s,
 )
+from api.direct_route import DirectRoute
 from api.openapi import operation
 from api.routes.checkouts import CART_REFUSALS, read, start_command
 from api.schemas import checkouts as schemas
@@ -35,7 +36,7 @@ from cluster.engine_types import Answer
 from domain.checkout_model import CheckoutCommand, Complete, ConfirmPayment, Read
 from domain.messages import Refusal
 
-router = APIRouter(tags=["Checkouts"], default_response_class=Response)
+router = APIRouter(tags=["Checkouts"], default_response_class=Response, route_class=DirectRoute)
 
 _REFUSALS = (
     "payment_failed",

@@ -62,8 +62,19 @@ async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
             await asyncio.sleep(0.005)
 
 
+class _MortalPorts:
+    """A coordinator's ports that end with it: a repeat that it has put off does not happen after its death."""
+
+    def __init__(self, ports: MailboxPorts) -> None:
+        self.dead = False
+        self._ports = ports
+
+    def start(self, action: model.Action) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_future() if self.dead else self._ports.start(action)
+
+
 class Engine:
-    """Everything running. `shards` are numbers by kind."""
+    """Everything running. `nodes` are the actors by the names of their shards, and the sandbox."""
 
     def __init__(
         self,
@@ -126,10 +137,12 @@ class Engine:
             {"sandbox": gateway},
             self._gateway_timeout_s,
         )
-        actor = CheckoutCoordinator(shard, PostgresJournal(pool), clock_ms, ports, self.policy)
+        mortal = _MortalPorts(ports)
+        actor = CheckoutCoordinator(shard, PostgresJournal(pool), clock_ms, mortal, self.policy)
         office = PostOffice(actor.submit, COMMANDS["checkout"])
 
         async def stop() -> None:
+            mortal.dead = True
             await actor.stop()
             await gateway.close()
             for router in routers.values():

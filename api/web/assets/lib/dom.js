@@ -1,4 +1,4 @@
-// Elements without a framework: h() makes them, announce() tells screen readers, kept() keeps the focus.
+// Elements without a framework: h() makes them, render() swaps them, announce() tells screen readers.
 
 /**
  * An element. `props`: attributes; a function is listened to by its name (`onclick`), `class` may be a list,
@@ -31,6 +31,17 @@ export function render(root, ...children) {
     ? root.querySelector(`#${CSS.escape(focused.id)}`)
     : focused.dataset.focus && root.querySelector(`[data-focus="${CSS.escape(focused.dataset.focus)}"]`);
   again?.focus();
+}
+
+/** `draw(value)`, unless `value` is what was drawn last: what is being read or copied stays as it is. */
+export function whenNew(draw) {
+  let drawn = "";
+  return (value) => {
+    const text = JSON.stringify(value);
+    if (text === drawn) return;
+    drawn = text;
+    draw(value);
+  };
 }
 
 /** Says a sentence to screen readers, inside the open dialog if there is one: the page behind it is inert. */

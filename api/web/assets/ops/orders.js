@@ -1,6 +1,6 @@
 // The orders, newest first, and what an operator does with them.
 
-import { announce, busy, byId, h, render } from "../lib/dom.js";
+import { announce, busy, byId, h, render, whenNew } from "../lib/dom.js";
 import { newKey, reasonOf } from "../lib/http.js";
 import { money, totalOf } from "../lib/money.js";
 import { ops } from "./session.js";
@@ -28,13 +28,15 @@ export async function refreshOrders() {
   const answer = await ops("GET", `/v1/ops/orders?${query}`, { quiet: true });
   if (!answer.ok) return;
   const { data, next_cursor: next } = answer.body;
-  render(byId("orders"), data.length === 0
-    ? h("tr", {}, h("td", { colspan: 8, class: "muted" }, "No orders yet."))
-    : data.map(rowOf));
+  draw(data);
   byId("orders-newest").hidden = cursor === null;
   byId("orders-older").hidden = next === null;
   byId("orders-older").onclick = () => { cursor = next; refreshOrders(); };
 }
+
+const draw = whenNew((orders) => render(byId("orders"), orders.length === 0
+  ? h("tr", {}, h("td", { colspan: 8, class: "muted" }, "No orders."))
+  : orders.map(rowOf)));
 
 function rowOf(order) {
   const goods = order.line_items.map((line) => `${line.quantity} × ${line.title}`).join(", ");

@@ -1,6 +1,6 @@
 // The sandbox gateway: how it behaves, and what its book says.
 
-import { announce, busy, byId, h, render } from "../lib/dom.js";
+import { announce, busy, byId, h, render, whenNew } from "../lib/dom.js";
 import { newKey, reasonOf } from "../lib/http.js";
 import { money } from "../lib/money.js";
 import { ops } from "./session.js";
@@ -61,16 +61,15 @@ export async function refreshLedger() {
     before = entries.length;
   }
   before = Math.min(before, entries.length);
-  draw();
+  draw(entries.slice(-TAIL).reverse());
 }
 
-function draw() {
-  const shown = entries.slice(-TAIL).reverse();
+const draw = whenNew((shown) => {
   render(byId("ledger-count"), `the latest ${shown.length}`);
   render(byId("ledger"), shown.length === 0
     ? h("tr", {}, h("td", { colspan: 8, class: "muted" }, "Nothing has been paid yet."))
     : shown.map(rowOf));
-}
+});
 
 function rowOf(entry) {
   return h("tr", {},

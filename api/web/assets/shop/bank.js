@@ -16,7 +16,7 @@ export function offerBank(afterPayment) {
   const payment = waitingPayment();
   const where = nameOf(payment);
   return h("div", { class: "interruption" }, h("p", { class: "sign", "aria-hidden": "true" }, "⇢"),
-    h("h2", { tabindex: "-1" }, `${capitalized(where)} wants to hear from you`),
+    h("h1", { tabindex: "-1" }, `${capitalized(where)} wants to hear from you`),
     h("p", { class: "muted" }, `Your things stay reserved while you are there. The payment of ${money(payment.amount, shop.checkout.currency)} waits for your yes.`),
     h("div", { class: "actions" }, onwards(where, payment, afterPayment), withWork("I have been there", "ghost", () => confirmed(payment, afterPayment)),
       withWork("Cancel and release", "quiet", cancelCheckout)));

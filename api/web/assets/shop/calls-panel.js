@@ -33,8 +33,9 @@ function clear() {
 function rowOf(call) {
   const element = h("li", { class: call.quiet && "quiet" });
   const row = { element, call, count: 1, replace: (next) => { row.call = next; draw(); } };
-  const draw = () => element.replaceChildren(h("details", { ontoggle: (event) => unfold(event.target, row.call) },
-    h("summary", {}, brief(row.call), row.count > 1 && h("span", { class: "count" }, `×${row.count}`))));
+  const draw = () => element.replaceChildren(h("details", {
+    open: element.firstElementChild?.open, ontoggle: (event) => unfold(event.target, row.call),
+  }, h("summary", {}, brief(row.call), row.count > 1 && h("span", { class: "count" }, `×${row.count}`))));
   draw();
   return row;
 }

@@ -39,7 +39,7 @@ const isShown = (product) => category === "All" || product.category === category
 function cardOf(product, onAdded) {
   const price = h("p", { class: "price" });
   const level = h("p", { class: "level" });
-  const title = h("h3", { id: `title-${product.sku}` }, product.title);
+  const title = h("h2", { id: `title-${product.sku}` }, product.title);
   const add = h("button", { class: "button", type: "button", "aria-describedby": title.id }, "Add to cart");
   add.addEventListener("click", () => busy(add, () => addOne(product, onAdded)));
   const buy = h("a", { class: "button ghost", href: `#/buy/${encodeURIComponent(product.sku)}`, "aria-describedby": title.id }, "Buy now");

@@ -1,11 +1,10 @@
 // The checkout as a page: three steps and what interrupts them. Drawn from the checkout as the API tells it.
 
 import { announce, busy, byId, h, render } from "../lib/dom.js";
-import { reasonOf } from "../lib/http.js";
+import { call, reasonOf } from "../lib/http.js";
 import { money, totalOf } from "../lib/money.js";
 import { offerBank } from "./bank.js";
 import { cancelCheckout, fetchCheckout, ordered, patchCheckout, pay } from "./checkout.js";
-import { call } from "../lib/http.js";
 import { deliveryChoices } from "./delivery-step.js";
 import { detailsForm, findingsOf } from "./details-step.js";
 import { canceledPanel, nothingPanel, payingPanel } from "./interruptions.js";
@@ -15,6 +14,7 @@ import { reservationOf, summaryOf } from "./summary.js";
 
 const STEPS = [["details", "Address"], ["delivery", "Delivery"], ["payment", "Payment"]];
 
+let current = "";
 let step = "details";
 let notice = null;
 let findings = [];
@@ -24,34 +24,37 @@ export function installCheckoutView() {
   on(["checkout"], () => { if (!byId("checkout-view").hidden) show(); });
 }
 
-/** Draws the page, at the first step that is not done. */
+/** Draws the page. */
 export function openCheckoutView() {
-  if (shop.checkout) step = firstOpenStep();
   shown = "";
   show();
 }
 
-/** Shows the payment step with what went wrong. */
-export function openAfterDecline(problem) {
+/** What the page will show first: the payment step, with what went wrong. */
+export function explainDecline(problem) {
+  begin(shop.checkout);
   notice = { kind: "error", ...declineOf(problem) };
   step = "payment";
-  shown = "";
 }
 
-function firstOpenStep() {
-  if (findingsOf(shop.checkout.messages).some(isAboutDetails)) return "details";
-  return notice ? "payment" : "delivery";
+/** A new checkout starts at the first step that is not done. */
+function begin(checkout) {
+  if (!checkout || checkout.id === current) return;
+  current = checkout.id;
+  notice = null;
+  step = findingsOf(checkout.messages).some(isAboutDetails) ? "details" : "delivery";
 }
 
 function show() {
   const { checkout } = shop;
+  begin(checkout);
   render(byId("checkout-summary"), checkout ? [reservationOf(checkout), summaryOf(checkout)] : []);
   const panel = panelOf(checkout);
   if (shown === panel.key) return;
   const moved = shown !== "";
   shown = panel.key;
   render(byId("checkout-panel"), panel.draw());
-  const heading = byId("checkout-panel").querySelector("h2");
+  const heading = byId("checkout-panel").querySelector("h1");
   if (moved && !byId("checkout-panel").contains(document.activeElement)) heading?.focus();
 }
 
@@ -111,7 +114,7 @@ function goTo(name) {
 const PANELS = { details: detailsPanel, delivery: deliveryPanel, payment: paymentPanel };
 
 function heading(text) {
-  return h("h2", { tabindex: "-1" }, text);
+  return h("h1", { tabindex: "-1" }, text);
 }
 
 function detailsPanel() {

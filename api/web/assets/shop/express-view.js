@@ -4,7 +4,7 @@ import { announce, busy, byId, h, render } from "../lib/dom.js";
 import { reasonOf } from "../lib/http.js";
 import { money } from "../lib/money.js";
 import { expressCheckout } from "./checkout.js";
-import { openAfterDecline } from "./checkout-view.js";
+import { explainDecline } from "./checkout-view.js";
 import { detailsForm, findingsOf } from "./details-step.js";
 import { paymentChoices } from "./payment-step.js";
 import { productOf, shop } from "./state.js";
@@ -25,8 +25,8 @@ export function openExpressView(sku) {
     busy(submit, () => send(product, form, choices, complaint));
   };
   render(byId("express-panel"), h("form", { novalidate: true, onsubmit: work },
-    h("h2", { tabindex: "-1" }, "Buy now"), complaint,
-    h("h3", {}, "Where does it go?"), form.element, h("h3", {}, "How would you like to pay?"), choices.element,
+    h("h1", { tabindex: "-1" }, "Buy now"), complaint,
+    h("h2", {}, "Where does it go?"), form.element, h("h2", {}, "How would you like to pay?"), choices.element,
     h("div", { class: "actions" }, submit, h("a", { class: "button quiet", href: "#/" }, "Back"))));
   render(byId("express-summary"), h("figure", { class: "hero-product" },
     h("img", { src: `/assets/pictures/${product.picture}.svg`, alt: "", width: 320, height: 320 }),
@@ -44,7 +44,7 @@ async function send(product, form, choices, complaint) {
   if (answer.status === 202) {
     window.location.hash = "#/checkout";
   } else if (code === "payment_failed" && shop.checkout) {
-    openAfterDecline(answer.body);
+    explainDecline(answer.body);
     window.location.hash = "#/checkout";
   } else if (!answer.ok && !form.show(findingsOf(answer.body?.errors))) {
     complain(complaint, code === "out_of_stock" ? `Somebody was quicker: ${product.title} is sold out.` : reasonOf(answer));

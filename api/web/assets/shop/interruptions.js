@@ -19,7 +19,7 @@ export function nothingPanel() {
 
 export function payingPanel() {
   return h("div", { class: "interruption" }, h("div", { class: "spinner", "aria-hidden": "true" }),
-    h("h2", { tabindex: "-1" }, "Paying"),
+    h("h1", { tabindex: "-1" }, "Paying"),
     h("p", { class: "muted" }, "An answer usually takes a moment. If the gateway keeps silent, its outcome is found out before anything else happens: you are never charged twice."),
     release("Cancel as soon as that is possible"));
 }
@@ -32,7 +32,7 @@ export function canceledPanel() {
 
 function panel(sign, title, text, ...actions) {
   return h("div", { class: "interruption" }, h("p", { class: "sign", "aria-hidden": "true" }, sign),
-    h("h2", { tabindex: "-1" }, title), h("p", { class: "muted" }, text), h("div", { class: "actions" }, actions));
+    h("h1", { tabindex: "-1" }, title), h("p", { class: "muted" }, text), h("div", { class: "actions" }, actions));
 }
 
 const backToShop = () => h("a", { class: "button ghost", href: "#/", onclick: leave }, "Back to the shop");

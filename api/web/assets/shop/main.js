@@ -51,7 +51,7 @@ function navigate(byUser) {
   if (!byUser) return;
   window.scrollTo({ top: 0 });
   announce(page.title);
-  byId(page.view).querySelector("h1, h2")?.focus();
+  byId(page.view).querySelector("h1")?.focus();
 }
 
 /** Away from the checkout a bar reminds of what is reserved. */

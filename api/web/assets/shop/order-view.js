@@ -22,7 +22,7 @@ export async function openOrderView(id) {
 
 async function show(answer, first) {
   if (!answer.ok) {
-    render(byId("order-panel"), h("div", { class: "interruption" }, h("h2", { tabindex: "-1" }, "No such order"), h("p", { class: "muted" }, reasonOf(answer)), backToShop()));
+    render(byId("order-panel"), h("div", { class: "interruption" }, h("h1", { tabindex: "-1" }, "No such order"), h("p", { class: "muted" }, reasonOf(answer)), backToShop()));
     render(byId("order-summary"));
     return;
   }
@@ -30,14 +30,14 @@ async function show(answer, first) {
   const events = await call("GET", `/v1/orders/${order.id}/events`, { token: shop.token, quiet: !first });
   render(byId("order-summary"), h("h2", {}, "Your order"), summaryOf(order));
   render(byId("order-panel"), headline(order), facts(order), events.ok && trail(events.body.data), actions(order));
-  if (first) byId("order-panel").querySelector("h2").focus();
+  if (first) byId("order-panel").querySelector("h1").focus();
 }
 
 function headline(order) {
   const canceled = order.status === "canceled";
   return h("header", { class: "order-head" },
     h("p", { class: ["seal", canceled && "canceled"], "aria-hidden": "true" }, canceled ? "×" : "✓"),
-    h("h2", { tabindex: "-1" }, canceled ? "Order canceled" : thanks(order)),
+    h("h1", { tabindex: "-1" }, canceled ? "Order canceled" : thanks(order)),
     h("p", { class: "order-number" }, "Order ", h("strong", {}, order.number)),
     h("p", { class: "badges" }, badge(order.status), badge(order.payment_status)));
 }
@@ -54,8 +54,8 @@ function facts(order) {
   const address = order.ship_to ?? order.shipping_address;
   const lines = [address.name, address.line1, address.line2, [address.postal_code, address.city, address.region].filter(Boolean).join(" "), address.country];
   return h("div", { class: "order-facts" },
-    h("section", {}, h("h3", {}, "Goes to"), h("address", {}, lines.filter(Boolean).map((line) => h("span", {}, line)))),
-    h("section", {}, h("h3", {}, "Paid with"), order.payments.map((payment) => h("p", {}, `${payment.method} · ${payment.status}`)),
+    h("section", {}, h("h2", {}, "Goes to"), h("address", {}, lines.filter(Boolean).map((line) => h("span", {}, line)))),
+    h("section", {}, h("h2", {}, "Paid with"), order.payments.map((payment) => h("p", {}, `${payment.method} · ${payment.status}`)),
       order.tracking && h("p", {}, `${order.tracking.carrier} ${order.tracking.tracking_number}`)));
 }
 
