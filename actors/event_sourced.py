@@ -18,7 +18,7 @@ import structlog
 
 from actors.snapshots import SnapshotQueue
 from domain.messages import Command, Decision, Key, Refusal
-from persistence.journal import AppendRejected, AppendUnknown, Fenced, Flush, Lease, Record, Snapshot
+from persistence.journal import OUTAGES, AppendRejected, AppendUnknown, Fenced, Flush, Lease, Record, Snapshot
 
 log = structlog.get_logger()
 
@@ -233,6 +233,10 @@ class EventSourced:
                     await self._wake.wait()
         except Fenced:
             self.fenced = True
+        except Exception:
+            # Memory may be ahead of what is written: leave, and the next incarnation reads what is true.
+            log.exception("writer broken", shard=self.shard)
+            self.fenced = True
         finally:
             if flight is not None:
                 flight.cancel()
@@ -438,7 +442,7 @@ class EventSourced:
             try:
                 await self.recover()
                 return
-            except (OSError, TimeoutError) as error:
+            except OUTAGES as error:
                 log.warning("database unreachable", shard=self.shard, error=str(error))
                 await asyncio.sleep(RETRY_S)
 

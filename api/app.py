@@ -24,7 +24,18 @@ from api.metrics import HttpMetrics, Observed
 from api.openapi import document
 from api.rate_limits import LookupLimits
 from api.request_guard import RequestGuard
-from api.routes import batches, carts, checkouts, completions, machines, operations, orders, sandbox, stock, web
+from api.routes import (
+    batches,
+    carts,
+    checkouts,
+    completions,
+    machines,
+    operations,
+    orders,
+    sandbox,
+    stock,
+    web,
+)
 from cluster.engine_types import Busy, StillPending
 from persistence.order_queries import OUTAGES
 

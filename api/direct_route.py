@@ -1,7 +1,7 @@
 """A route that calls its endpoint with the request and the path's parameters, and does nothing else.
 
-Owns nothing. For endpoints that parse their body and find their caller themselves: the framework's handling of
-dependencies and bodies would cost an express checkout a tenth of its time. Routers name it as `route_class`.
+Owns nothing. For endpoints that parse their body and find their caller themselves: the framework's handling
+of dependencies and bodies would cost each request some 20 µs more. Routers name it as `route_class`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ class DirectRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         endpoint = self.endpoint
-        assert not (self.dependant.query_params or self.dependant.dependencies or self.body_field), (
-            f"{self.path} takes more than the request and the path"
-        )
+        more = (self.dependant.query_params, self.dependant.dependencies, self.body_field)
+        assert not any(more), f"{self.path} takes more than the request and the path"
 
         async def handle(request: Request) -> Response:
             response: Response = await endpoint(request, **request.path_params)

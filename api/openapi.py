@@ -79,7 +79,6 @@ def operation(
     answers: dict[int, type[BaseModel] | None],
     refusals: tuple[str, ...] = (),
     body: type[BaseModel] | None = None,
-    optional_body: bool = False,
     key: Key = "none",
     auth: Auth = "declared",
     versioned: bool = False,
@@ -87,8 +86,8 @@ def operation(
 ) -> dict[str, Any]:
     """Arguments for a route's decorator; the endpoint's docstring is the operation's description.
 
-    `answers`: models by status, the first being the usual one. `auth` "declared": by the dependencies.
-    `versioned`: takes If-Match and gives an ETag. `waits`: takes `Prefer: wait=N` and may answer 202.
+    `answers`: models by status, the first being the usual one; None is a stream of events. `auth` "declared":
+    by the dependencies. `versioned`: takes If-Match and gives an ETag. `waits`: takes `Prefer: wait=N`.
     """
     codes = list(refusals)
     parameters = []
@@ -108,7 +107,7 @@ def operation(
     if auth != "declared":
         extra["security"] = _SECURITY[auth]
     if body is not None:
-        extra["requestBody"] = _request_body(body, required=not optional_body)
+        extra["requestBody"] = _request_body(body)
     responses: dict[int | str, Any] = {
         status: _success(status, model, versioned=versioned, keyed=key != "none")
         for status, model in answers.items()
@@ -147,7 +146,9 @@ def document(app: FastAPI) -> dict[str, Any]:
     return openapi
 
 
-def _request_body(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
+def _request_body(model: type[BaseModel]) -> dict[str, Any]:
+    # A body that is left out counts as an empty one.
+    required = any(field.is_required() for field in model.model_fields.values())
     schema = {"$ref": _REF.format(model=model.__name__)}
     return {"required": required, "content": {"application/json": {"schema": schema}}}
 
@@ -165,6 +166,8 @@ def _success(status: int, model: type[BaseModel] | None, *, versioned: bool, key
         response["headers"] = headers
     if model is not None:
         response["model"] = model
+    else:
+        response["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
     return response
 
 
@@ -202,6 +205,4 @@ _MEANINGS = {
     200: "Done.",
     201: "Made.",
     202: "Under way: poll, listen, or ask again with the same key.",
-    204: "Done; there is nothing to say.",
-    304: "Unchanged.",
 }

@@ -1,7 +1,7 @@
-"""The demo shop's goods: thirty products with prices, stock, shipping and taxes, and how they get into a shop.
+"""The demo shop's goods: thirty products with prices, stock, shipping and taxes, and their way into a shop.
 
-Owns the files in `data/` (their sources: `NOTICE.md`). Promises the same content at each call. `loader` writes
-them through the HTTP API alone; the pages read `products()`. Never knows a server, a token or the engine.
+Owns the files in `data/` (their sources: `NOTICE.md`). Promises the same content at each call. `loader`
+writes them through the HTTP API alone; the pages read `products()`. Never knows a server or the engine.
 """
 
 from __future__ import annotations

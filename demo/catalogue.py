@@ -81,5 +81,5 @@ def _amounts(row: dict[str, str]) -> dict[str, int]:
 
 
 def _rows(name: str) -> list[dict[str, str]]:
-    with files("demo").joinpath("data", f"{name}.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    text = files("demo").joinpath("data", f"{name}.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))

@@ -1,8 +1,8 @@
 """Puts the demo goods into a running shop, through its HTTP API and nothing else.
 
-Promises that it may run at every start: what exists is left as its operator made it, prices, stock and tables
-alike; what a crash cut short is made up for. Told an operator's client. Never asks for more than the API gives
-every operator, and never decides whether a shop wants demo goods. Called by `lastunit up` and by tests.
+Promises that it may run at every start: what exists is left as its operator made it, prices, stock and
+tables alike; what a crash cut short is made up for. Told an operator's client. Never asks for more than the
+API gives every operator, and never decides whether a shop wants demo goods. Called by `lastunit up`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ money stand beside.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from domain import ids
@@ -55,9 +55,7 @@ class StockTally:
             self._held.update(hold.legs)
         late_ms = now_ms - max(hold.expires_at_ms, recovered_at_ms) - EXPIRY_GRACE_MS
         if hold.status == "held" and late_ms > bound_ms:
-            text = (
-                f"The hold has expired, and is {late_ms // 1000} s beyond the time in which it is released."
-            )
+            text = f"It has expired and should have been released {late_ms // 1000} s ago."
             yield Violation("hold_overdue", hold.id, text)
 
     def checkout(self, state: Checkout, *, late: bool) -> Iterator[Violation]:
@@ -65,28 +63,18 @@ class StockTally:
         key = ids.body(state.id)
         parts = self._parts.pop(key, [])
         returned = self._parts.pop(return_ticket(state), [])
-        confirmed = state.phase == "placed" and "confirm" in state.steps
-        if (confirmed or state.phase in _ENDED) and late and any(part.live for part in parts):
-            yield Violation("hold_orphaned", key, f"{state.id} has ended ({state.phase}), its hold has not.")
-        if state.phase not in _MONEY_IS_MOVING or confirmed:
-            sold = accounts(state.wanted) if confirmed else {}
-        else:
-            sold = {
-                account: units
-                for part in parts
-                if part.status == "confirmed"
-                for account, units in part.legs.items()
-            }
-            pinned = {
-                account for part in parts if part.status in ("pinned", "confirmed") for account in part.legs
-            }
-            unheld = [sku_of(account) for account in accounts(state.wanted) if account not in pinned]
+        sold = _sold(state, parts)
+        back = _accounts_of(returned, "returned")
+        if "give_back" not in state.steps:
+            self._sold.update({account: units for account, units in sold.items() if account not in back})
+        if state.phase in _MONEY_IS_MOVING and "confirm" not in state.steps:
+            behind = _accounts_of(parts, "pinned", "confirmed")
+            unheld = [sku_of(account) for account in accounts(state.wanted) if account not in behind]
             if unheld:
                 text = f"{state.id} is {state.phase}, but nothing is pinned for it of {', '.join(unheld)}."
                 yield Violation("hold_missing", key, text)
-        if "give_back" not in state.steps:
-            back = {account for part in returned if part.status == "returned" for account in part.legs}
-            self._sold.update({account: units for account, units in sold.items() if account not in back})
+        if late:
+            yield from _unfinished(state, any(part.live for part in parts))
 
     def leftovers(self) -> Iterator[Violation]:
         """Once every checkout has passed: holds that none of them has."""
@@ -97,23 +85,48 @@ class StockTally:
     def totals(self, *, orders_known: bool) -> Iterator[Violation]:
         """Every account's figures; against the orders only if every checkout could be read."""
         for account, figures in self._figures.items():
-            sku = sku_of(account)
+            sku, held, sold = sku_of(account), self._held[account], self._sold[account]
             if not (0 <= figures.held <= figures.on_hand and figures.confirmed >= 0):
                 text = f"received {figures.received}, sold {figures.confirmed}, reserved {figures.held}"
                 yield Violation("account_out_of_bounds", sku, f"The figures cannot be: {text}.")
-            if figures.held != self._held[account]:
-                text = (
-                    f"{figures.held} units are reserved, but the live holds add up to {self._held[account]}."
-                )
+            if figures.held != held:
+                text = f"{figures.held} units are reserved, but the live holds add up to {held}."
                 yield Violation("held_mismatch", sku, text)
-            if orders_known and figures.confirmed != self._sold[account]:
-                text = (
-                    f"{figures.confirmed} units are sold, but orders not canceled have {self._sold[account]}."
-                )
+            if orders_known and figures.confirmed != sold:
+                text = f"{figures.confirmed} units are sold, but the orders in force add up to {sold}."
                 yield Violation("sold_mismatch", sku, text)
-        sold = self._sold if orders_known else Counter()
-        for account in sorted((+self._held).keys() | (+sold).keys() - self._figures.keys()):
-            if account not in self._figures:
-                yield Violation(
-                    "account_missing", sku_of(account), "Holds or orders name it, but it has no stock."
-                )
+        named = self._held.keys() | (self._sold.keys() if orders_known else set())
+        for account in sorted(named - self._figures.keys()):
+            text = "Holds or orders name it, but stock has no such account."
+            yield Violation("account_missing", sku_of(account), text)
+
+
+def _accounts_of(parts: Iterable[Hold], *statuses: str) -> set[str]:
+    """The accounts of which the hold has units in one of these statuses."""
+    return {account for part in parts if part.status in statuses for account in part.legs}
+
+
+def _sold(state: Checkout, parts: Iterable[Hold]) -> Mapping[str, int]:
+    """What stock has sold for a checkout, also where its coordinator does not know it yet."""
+    if state.phase != "placed":
+        return {}
+    if "confirm" in state.steps:
+        return accounts(state.wanted)
+    return {
+        account: units for part in parts if part.status == "confirmed" for account, units in part.legs.items()
+    }
+
+
+def _unfinished(state: Checkout, held: bool) -> Iterator[Violation]:
+    """What should have happened to the units of a checkout by now. `held`: its hold lives."""
+    confirmed = "confirm" in state.steps
+    if held and (confirmed or state.phase in _ENDED):
+        text = f"{state.id} has ended ({state.phase}), its hold has not."
+        yield Violation("hold_orphaned", ids.body(state.id), text)
+    if state.order is None:
+        return
+    if not confirmed:
+        yield Violation("units_not_confirmed", state.order.id, f"It is {state.order.status}, but not sold.")
+    if state.order.status == "canceled" and "give_back" not in state.steps:
+        text = "It is canceled, but its units are not back in stock."
+        yield Violation("units_not_returned", state.order.id, text)

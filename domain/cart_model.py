@@ -46,9 +46,9 @@ class NewLine(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Cart(msgspec.Struct, frozen=True, array_like=True):
-    """``checkout_id`` is the live checkout, if there is one; ``ordered`` once it became an order.
+    """``ordered``: it became an order. ``checkouts`` began with it and have not ended, oldest first.
 
-    ``displaced`` is the checkout that had the cart before the live one, for whoever asks again.
+    The last of them has the cart; the others are giving way to it, or have refused to and will have it back.
     """
 
     id: str
@@ -59,10 +59,14 @@ class Cart(msgspec.Struct, frozen=True, array_like=True):
     created_at_ms: int
     updated_at_ms: int
     version: int = 1
-    checkout_id: str | None = None
     ordered: bool = False
+    checkouts: tuple[str, ...] = ()
     answers: dict[bytes, Answer] = {}
-    displaced: str | None = None
+
+    @property
+    def checkout_id(self) -> str | None:
+        """The live checkout, if there is one."""
+        return self.checkouts[-1] if self.checkouts else None
 
 
 class Customer(msgspec.Struct, frozen=True, array_like=True):
@@ -117,9 +121,13 @@ class RestoreCart(CartCommandBase, frozen=True, kw_only=True, tag=True):
 
 
 class BeginCheckout(CartCommandBase, frozen=True, kw_only=True, tag=True):
-    """From a coordinator: this is the cart's checkout now. Reply: `CartBegun`, naming the former one."""
+    """From a coordinator: this is the cart's checkout now, and ``gone``, which it displaced, has ended.
+
+    Reply: `CartBegun`, naming the checkout that has to give way next.
+    """
 
     checkout_id: str
+    gone: str | None = None
 
 
 class EndCheckout(CartCommandBase, frozen=True, kw_only=True, tag=True):
@@ -207,13 +215,12 @@ class LinesSet(CartEventBase, frozen=True):
     lines: tuple[CartLine, ...]
 
 
-class CheckoutLinked(CartEventBase, frozen=True):
-    """This is the cart's checkout now, instead of the ``displaced`` one."""
+class CheckoutsSet(CartEventBase, frozen=True):
+    """Which checkouts the cart has now."""
 
     at_ms: int
-    checkout_id: str | None
+    checkouts: tuple[str, ...]
     ordered: bool = False
-    displaced: str | None = None
 
 
 class CartRestored(CartEventBase, frozen=True):
@@ -232,4 +239,4 @@ class OpenCartSet(msgspec.Struct, frozen=True, array_like=True, tag=True):
     cart_id: str
 
 
-CartEvent = CartCreated | LinesSet | CheckoutLinked | CartRestored | CartAnswered | OpenCartSet
+CartEvent = CartCreated | LinesSet | CheckoutsSet | CartRestored | CartAnswered | OpenCartSet

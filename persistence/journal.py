@@ -20,6 +20,16 @@ from persistence.sql import sql
 
 RECOVERY_PAGE = 5_000
 
+# What asyncpg raises while Postgres restarts or cannot be reached. The internal error is a connection that
+# broke while it was handed back to its pool.
+OUTAGES = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+
 
 class Fenced(Exception):
     """Somebody has taken the shard over. Nothing was written, and nothing will be."""
@@ -115,7 +125,7 @@ class PostgresJournal:
             written = await self._pool.fetchval(_APPEND, *arguments)
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
             raise AppendRejected(str(error)) from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except OUTAGES as error:
             raise AppendUnknown(f"{type(error).__name__}: {error}") from error
         if written is None:
             raise Fenced(f"{flush.shard} is owned by a newer epoch than {epoch}")

@@ -22,6 +22,7 @@ OUTAGES: tuple[type[Exception], ...] = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that broke while it was handed back to its pool
     OSError,
 )
 

@@ -21,8 +21,10 @@ _PAGE = "SELECT * FROM sandbox_page($1, $2)"
 
 _row_of = attrgetter(*(field for field in BookEntry.__struct_fields__ if field != "seq"))
 
-# The last is a deadlock, which only a writer that is not this class can cause.
+# A rollback is a deadlock, which only a writer that is not this class can cause; the internal error is a
+# connection that broke while it was handed back to its pool.
 _OUTAGES = (
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,

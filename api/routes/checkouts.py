@@ -15,6 +15,7 @@ from api import render, sse
 from api.auth import Caller, identify
 from api.cart_access import party_of_cart
 from api.context import AppContext, context_of
+from api.direct_route import DirectRoute
 from api.dispatch import (
     Party,
     accepted,
@@ -27,7 +28,6 @@ from api.dispatch import (
     require_id,
     wait_s,
 )
-from api.direct_route import DirectRoute
 from api.http_edge import HEAD_ONLY
 from api.idempotency import Intent
 from api.openapi import operation
@@ -183,7 +183,6 @@ async def change_checkout(request: Request, checkout_id: str) -> Response:
         answers={200: schemas.Checkout, 202: schemas.Checkout},
         refusals=("not_found", "checkout_completed"),
         body=NoFields,
-        optional_body=True,
         key="honoured",
         auth="buyer",
         versioned=True,

@@ -17,6 +17,7 @@ from api import checkout_answers as answers
 from api import checkout_forms as forms
 from api.auth import Caller, identify
 from api.context import context_of
+from api.direct_route import DirectRoute
 from api.dispatch import (
     accepted,
     ask_as_owner,
@@ -26,7 +27,6 @@ from api.dispatch import (
     require_id,
     wait_s,
 )
-from api.direct_route import DirectRoute
 from api.openapi import operation
 from api.routes.checkouts import CART_REFUSALS, read, start_command
 from api.schemas import checkouts as schemas
@@ -121,7 +121,6 @@ async def complete_checkout(request: Request, checkout_id: str) -> Response:
         answers=_ANSWERS,
         refusals=(*_REFUSALS, "payment_not_pending", "request_in_progress"),
         body=NoFields,
-        optional_body=True,
         key="honoured",
         auth="buyer",
         waits=True,

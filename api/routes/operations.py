@@ -96,9 +96,7 @@ async def ship_order(request: Request, caller: Operator, order_id: str) -> Respo
 
 @router.post(
     "/v1/ops/orders/{order_id}/deliver",
-    **operation(
-        answers={200: schemas.Order}, refusals=_ORDER, body=NoFields, optional_body=True, key="honoured"
-    ),
+    **operation(answers={200: schemas.Order}, refusals=_ORDER, body=NoFields, key="honoured"),
 )
 async def deliver_order(request: Request, caller: Operator, order_id: str) -> Response:
     """The parcel has arrived."""

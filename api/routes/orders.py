@@ -86,7 +86,6 @@ async def list_order_events(
         answers={200: schemas.Order, 202: schemas.Order},
         refusals=("not_found", "unauthorized", "already_shipped"),
         body=schemas.CancelOrder,
-        optional_body=True,
         key="required",
         waits=True,
     ),

@@ -1,19 +1,19 @@
 """The pages: the demo shop at `/`, the operators' page at `/ops`, and what they load.
 
-Owns how files in `api/web` are served: from memory, compressed once, revalidated by ETag, under a content policy
-that lets a page run its own scripts and talk to its own server, and nothing else. The pages are clients of the
-API like any other. Is told what they must know of the settings. Never decides anything. Installed by `api/app.py`
-after the API's own routes.
+Owns how files in `api/web` are served: from memory, compressed once, revalidated by ETag, under a content
+policy that lets a page run its own scripts and talk to its own server, and nothing else. The pages are
+clients of the API like any other. Is told what they must know of the settings. Never decides anything.
+Installed by `api/app.py` after the API's own routes.
 """
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
@@ -94,7 +94,7 @@ def install(app: FastAPI, settings: WebSettings) -> None:
     async def demo_products() -> Response:
         return render.answer(goods)
 
-    routes = {
+    routes: dict[str, Callable[..., Any]] = {
         **dict.fromkeys(PAGES, page),
         "/assets/{name:path}": asset,
         "/demo/config.json": demo_config,

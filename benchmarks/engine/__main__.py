@@ -19,6 +19,7 @@ from typing import Any
 import asyncpg
 import uvloop
 
+from benchmarks.engine.processes import cpu_seconds, per_order_us
 from benchmarks.flash_sale.own_server import own_server
 from cluster import connection
 from cluster.engine import RayEngine
@@ -87,19 +88,23 @@ class Buyers:
 
 
 async def run(options: argparse.Namespace) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="lastunit-engine-") as folder, own_server(Path(folder)):
+    with tempfile.TemporaryDirectory(prefix="lastunit-engine-") as folder, own_server(Path(folder)) as server:
         instance = json.loads((Path(folder) / "instance.json").read_text())
         pool = await asyncpg.create_pool(instance["postgres_dsn"], min_size=1, max_size=4)
         engine = await connection.connect(instance["ray_address"], pool)
         try:
-            return await measure(engine, pool, MasterKey.load_or_create(Path(folder) / "master.key"), options)
+            return await measure(engine, pool, MasterKey.load_or_create(Path(folder) / "master.key"), options, server.process.pid)
         finally:
             await engine.close()
             await pool.close()
 
 
 async def measure(
-    engine: RayEngine, pool: asyncpg.Pool, master: MasterKey, options: argparse.Namespace
+    engine: RayEngine,
+    pool: asyncpg.Pool,
+    master: MasterKey,
+    options: argparse.Namespace,
+    server_pid: int,
 ) -> dict[str, Any]:
     skus = [f"SKU-{n:07d}" for n in range(options.skus)]
     spare_the_collector()  # as an API worker does
@@ -107,9 +112,11 @@ async def measure(
     buyers = Buyers(engine, KeyRing(pool, master), master, skus, min(3, options.skus))
     await in_parallel(buyers, options.warmup, options.in_flight)
     buyers.latencies_s.clear()
+    spent = cpu_seconds(server_pid)
     begun_s = time.perf_counter()
     await in_parallel(buyers, options.orders, options.in_flight)
     took_s = time.perf_counter() - begun_s
+    costs = per_order_us(spent, cpu_seconds(server_pid), options.orders)
     latencies = sorted(buyers.latencies_s)
     report = await settled_audit(engine)
     return {
@@ -117,6 +124,7 @@ async def measure(
         "orders": len(latencies),
         "refused": buyers.refused,
         "p50_ms": round(latencies[len(latencies) // 2] * 1000, 1),
+        "cpu_us_per_order": costs,
         "p99_ms": round(latencies[len(latencies) * 99 // 100] * 1000, 1),
         "audit": report["checked"] if report["consistent"] else report["violations"][:5],
     }

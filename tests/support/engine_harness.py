@@ -58,12 +58,12 @@ def clock_ms() -> int:
 async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
     """Wait until the condition holds. TimeoutError when it does not come to hold."""
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for does not know that it is
             await asyncio.sleep(0.005)
 
 
 class _MortalPorts:
-    """A coordinator's ports that end with it: a repeat that it has put off does not happen after its death."""
+    """A coordinator's ports that end with it: a repeat that it put off does not happen after its death."""
 
     def __init__(self, ports: MailboxPorts) -> None:
         self.dead = False
@@ -299,9 +299,9 @@ class Engine:
         """Any other command to a checkout or its order."""
         return await self.ask(command_type(command_id=self.command_id(), checkout_id=checkout_id, **given))
 
-    async def read(self, checkout_id: str) -> model.CheckoutReply:
-        reply: model.CheckoutReply = await self.tell(model.Read, checkout_id)
-        return reply
+    async def read(self, checkout_id: str) -> Any:
+        """A `CheckoutReply`, with the order if there is one."""
+        return await self.tell(model.Read, checkout_id)
 
     async def resolve(self, payment_id: str, outcome: Literal["succeed", "fail"] = "succeed") -> Any:
         """The buyer's 3-D Secure step."""

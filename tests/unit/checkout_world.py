@@ -289,19 +289,20 @@ class Shop:
         """Deliver the outcome of an action."""
         self.ask(model.Stepped(command_id=b"", checkout_id=checkout_id, action=name, result=result))
 
-    def step(self, checkout_id: str) -> bool:
-        """Perform all that the checkout wants now, and deliver it; whether anything came of it."""
-        before = self.state(checkout_id)
-        for action in next_actions(before):
+    def step(self, checkout_id: str) -> None:
+        """Perform all that the checkout wants now, and deliver it."""
+        for action in next_actions(self.state(checkout_id)):
             result = self.do(action)
             if result is not None:
                 self.tell(checkout_id, action.name, result)
-        return self.state(checkout_id) != before
 
     def settle(self) -> None:
         """Let everybody go on until nothing changes any more."""
         for _ in range(500):
-            if not any([self.step(state.id) for state in self.states()]):
+            before = self.states()
+            for state in before:
+                self.step(state.id)
+            if self.states() == before:
                 return
         raise AssertionError("the sagas do not come to rest")
 

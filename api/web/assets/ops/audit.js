@@ -25,7 +25,8 @@ export async function check() {
   const { consistent, checked, violations } = answer.body;
   announce(consistent ? "The audit is clean." : `The audit found ${violations.length} violations.`);
   render(byId("audit"),
-    h("div", { class: ["verdict", !consistent && "broken"] }, h("span", { class: "mark", "aria-hidden": "true" }, consistent ? "✓" : "!"),
+    h("div", { class: ["verdict", !consistent && "broken"] },
+      h("span", { class: "mark", "aria-hidden": "true" }, consistent ? "✓" : "!"),
       h("p", {}, h("strong", {}, consistent ? "Everything adds up" : `${violations.length} violations`),
         h("span", { class: "muted small" }, `at ${new Date().toLocaleTimeString()}`))),
     h("dl", { class: "figures" }, Object.entries(checked).map(([name, count]) => h("div", {},

@@ -6,6 +6,7 @@ import { money, totalOf } from "../lib/money.js";
 import { ops } from "./session.js";
 
 const PAGE = 20;
+const SHORT = { dateStyle: "short", timeStyle: "medium" };
 
 let cursor = null;
 let shipping = null;
@@ -18,7 +19,7 @@ export function installOrders() {
     event.preventDefault();
     const body = { carrier: byId("carrier").value, tracking_number: byId("tracking").value };
     byId("ship").close();
-    act(`/v1/ops/orders/${shipping.id}/ship`, body, `${shipping.number} is shipped.`);
+    act(`/v1/ops/orders/${shipping.id}/ship`, body, "shipped", shipping);
   });
 }
 
@@ -42,7 +43,7 @@ function rowOf(order) {
   const goods = order.line_items.map((line) => `${line.quantity} × ${line.title}`).join(", ");
   return h("tr", {},
     h("td", {}, h("code", { title: order.id }, order.number)),
-    h("td", {}, h("time", { datetime: order.created_at }, new Date(order.created_at).toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium" }))),
+    h("td", {}, h("time", { datetime: order.created_at }, new Date(order.created_at).toLocaleString(undefined, SHORT))),
     h("td", {}, order.buyer?.name ?? "–"),
     h("td", { class: "goods" }, goods),
     h("td", { class: "amount" }, money(totalOf(order), order.currency)),
@@ -54,24 +55,30 @@ const badge = (status) => h("span", { class: `badge ${status}` }, status);
 
 function actionsOf(order) {
   const path = `/v1/ops/orders/${order.id}`;
-  const cancel = action(order, "Cancel", "quiet", () => act(`/v1/orders/${order.id}/cancel`, {}, `${order.number} is canceled.`));
+  const review = (decision) => ({ decision, reason: "looked at" });
   switch (order.status) {
     case "pending":
       return [
-        action(order, "Approve", "ghost", () => act(`${path}/review`, { decision: "approve", reason: "looked at" }, `${order.number} is confirmed.`)),
-        action(order, "Deny", "quiet", () => act(`${path}/review`, { decision: "deny", reason: "looked at" }, `${order.number} is canceled.`)),
+        action(order, "Approve", "ghost", () => act(`${path}/review`, review("approve"), "confirmed", order)),
+        action(order, "Deny", "quiet", () => act(`${path}/review`, review("deny"), "canceled", order)),
       ];
     case "confirmed":
-      return [action(order, "Ship", "ghost", () => askForParcel(order)), cancel];
+      return [
+        action(order, "Ship", "ghost", () => askForParcel(order)),
+        action(order, "Cancel", "quiet", () => act(`/v1/orders/${order.id}/cancel`, {}, "canceled", order)),
+      ];
     case "shipped":
-      return [action(order, "Delivered", "ghost", () => act(`${path}/deliver`, {}, `${order.number} is delivered.`))];
+      return [action(order, "Delivered", "ghost", () => act(`${path}/deliver`, {}, "delivered", order))];
     default:
       return [];
   }
 }
 
 function action(order, label, style, work) {
-  const button = h("button", { type: "button", class: `button small ${style}`, "aria-label": `${label} ${order.number}`, "data-focus": `${order.id}${label}` }, label);
+  const button = h("button", {
+    type: "button", class: `button small ${style}`,
+    "aria-label": `${label} ${order.number}`, "data-focus": `${order.id}${label}`,
+  }, label);
   button.addEventListener("click", () => busy(button, work));
   return button;
 }
@@ -84,9 +91,9 @@ function askForParcel(order) {
   byId("tracking").focus();
 }
 
-async function act(path, body, done) {
+async function act(path, body, done, order) {
   const answer = await ops("POST", path, { body, key: newKey() });
   byId("orders-error").textContent = answer.ok ? "" : reasonOf(answer);
-  if (answer.ok) announce(done);
+  if (answer.ok) announce(`${order.number} is ${done}.`);
   await refreshOrders();
 }

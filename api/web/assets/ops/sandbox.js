@@ -77,15 +77,19 @@ function rowOf(entry) {
     h("td", {}, entry.type),
     h("td", {}, h("span", { class: `badge ${entry.status}` }, entry.status.replace("_", " "))),
     h("td", { class: "amount" }, money(entry.amount, entry.currency)),
-    h("td", {}, h("code", {}, entry.payment_id)), h("td", {}, h("code", {}, entry.checkout_id)), h("td", {}, h("code", {}, entry.token)),
+    [entry.payment_id, entry.checkout_id, entry.token].map((id) => h("td", {}, h("code", {}, id))),
     h("td", {}, entry.status === "requires_action" && h("span", { class: "row-actions" },
       resolveButton(entry, "succeed", "Approve"), resolveButton(entry, "fail", "Refuse"))));
 }
 
 function resolveButton(entry, outcome, label) {
-  const button = h("button", { type: "button", class: "button small ghost", "data-focus": entry.id + outcome, "aria-label": `${label} ${entry.payment_id}` }, label);
+  const button = h("button", {
+    type: "button", class: "button small ghost",
+    "data-focus": entry.id + outcome, "aria-label": `${label} ${entry.payment_id}`,
+  }, label);
+  const path = `/v1/ops/sandbox/payments/${entry.payment_id}/resolve`;
   button.addEventListener("click", () => busy(button, async () => {
-    const answer = await ops("POST", `/v1/ops/sandbox/payments/${entry.payment_id}/resolve`, { body: { outcome }, key: newKey() });
+    const answer = await ops("POST", path, { body: { outcome }, key: newKey() });
     announce(answer.ok ? `${label}d.` : reasonOf(answer));
     await refreshLedger();
   }));

@@ -13,7 +13,8 @@ export async function installStock() {
     busy(byId("stock-form").querySelector("button"), () => refreshStock(true));
   });
   const answer = await call("GET", "/demo/products.json", { quiet: true });
-  if (answer.ok) render(byId("skus"), answer.body.products.map((product) => h("option", { value: product.sku }, product.title)));
+  const products = answer.ok ? answer.body.products : [];
+  render(byId("skus"), products.map((product) => h("option", { value: product.sku }, product.title)));
 }
 
 /** Shows the account that was asked for; by itself it leaves a form alone that somebody types in. */
@@ -59,7 +60,8 @@ function left(expiresAt) {
 }
 
 function adjustment() {
-  const kind = h("select", { "aria-label": "How" }, h("option", { value: "delta" }, "add"), h("option", { value: "set" }, "set to"));
+  const kind = h("select", { "aria-label": "How" },
+    h("option", { value: "delta" }, "add"), h("option", { value: "set" }, "set to"));
   const units = h("input", { type: "number", step: "1", required: true, "aria-label": "Units", placeholder: "units" });
   const reason = h("input", { required: true, maxlength: "200", "aria-label": "Reason", placeholder: "reason" });
   const button = h("button", { class: "button small ghost", type: "submit" }, "Adjust");

@@ -17,8 +17,10 @@ export function offerBank(afterPayment) {
   const where = nameOf(payment);
   return h("div", { class: "interruption" }, h("p", { class: "sign", "aria-hidden": "true" }, "⇢"),
     h("h1", { tabindex: "-1" }, `${capitalized(where)} wants to hear from you`),
-    h("p", { class: "muted" }, `Your things stay reserved while you are there. The payment of ${money(payment.amount, shop.checkout.currency)} waits for your yes.`),
-    h("div", { class: "actions" }, onwards(where, payment, afterPayment), withWork("I have been there", "ghost", () => confirmed(payment, afterPayment)),
+    h("p", { class: "muted" }, "Your things stay reserved while you are there. ",
+      `The payment of ${money(payment.amount, shop.checkout.currency)} waits for your yes.`),
+    h("div", { class: "actions" }, onwards(where, payment, afterPayment),
+      withWork("I have been there", "ghost", () => confirmed(payment, afterPayment)),
       withWork("Cancel and release", "quiet", cancelCheckout)));
 }
 
@@ -28,8 +30,10 @@ const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
 
 function onwards(where, payment, afterPayment) {
   const url = new URL(shop.checkout.continue_url, window.location.href);
-  if (!url.pathname.startsWith(SANDBOX_PATH)) return h("a", { class: "button", href: url.href }, `Continue at ${where}`);
-  return h("button", { class: "button", type: "button", onclick: () => visitBank(where, payment, afterPayment) }, `Continue at ${where}`);
+  const label = `Continue at ${where}`;
+  if (!url.pathname.startsWith(SANDBOX_PATH)) return h("a", { class: "button", href: url.href }, label);
+  const visit = () => visitBank(where, payment, afterPayment);
+  return h("button", { class: "button", type: "button", onclick: visit }, label);
 }
 
 function visitBank(where, payment, afterPayment, complaint = "") {
@@ -40,7 +44,8 @@ function visitBank(where, payment, afterPayment, complaint = "") {
     return decide(where, payment, outcome, afterPayment);
   });
   render(byId("bank-body"),
-    h("header", { class: ["bank-brand", `by-${payment.method}`] }, payment.method === "paypal" ? "PayPal · sandbox" : "Sandbox Bank · 3-D Secure"),
+    h("header", { class: ["bank-brand", `by-${payment.method}`] },
+      payment.method === "paypal" ? "PayPal · sandbox" : "Sandbox Bank · 3-D Secure"),
     h("h2", {}, "Is this you?"),
     h("dl", { class: "bank-facts" },
       h("div", {}, h("dt", {}, "Merchant"), h("dd", {}, "Petal & Parcel")),
@@ -48,7 +53,8 @@ function visitBank(where, payment, afterPayment, complaint = "") {
       h("div", {}, h("dt", {}, "Payment"), h("dd", {}, h("code", {}, payment.id)))),
     h("div", { class: "field", hidden: Boolean(token) && !complaint },
       h("label", { for: "bank-token" }, "Operator token"), field,
-      h("p", { class: "muted small" }, "In the sandbox an operator stands in for the bank. ", h("code", {}, "lastunit token --ops"), " prints a token; it stays in this tab.")),
+      h("p", { class: "muted small" }, "In the sandbox an operator stands in for the bank. ",
+        h("code", {}, "lastunit token --ops"), " prints a token; it stays in this tab.")),
     h("p", { class: "field-error", role: "alert" }, complaint),
     h("div", { class: "actions" }, step("Approve", "", "succeed"), step("Refuse", "ghost", "fail"),
       h("button", { type: "button", class: "button quiet", onclick: () => dialog.close() }, "Later")));
@@ -64,7 +70,9 @@ async function decide(where, payment, outcome, afterPayment) {
     opsToken.forget();
     return visitBank(where, payment, afterPayment, "The shop does not take this token.");
   }
-  if (!answer.ok && answer.body?.code !== "payment_not_pending") return visitBank(where, payment, afterPayment, reasonOf(answer));
+  if (!answer.ok && answer.body?.code !== "payment_not_pending") {
+    return visitBank(where, payment, afterPayment, reasonOf(answer));
+  }
   dialog.close();
   return confirmed(payment, afterPayment);
 }

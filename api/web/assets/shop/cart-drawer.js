@@ -2,10 +2,11 @@
 
 import { announce, busy, byId, h, render } from "../lib/dom.js";
 import { reasonOf } from "../lib/http.js";
-import { labelOf, money } from "../lib/money.js";
+import { money } from "../lib/money.js";
 import { setQuantity } from "./cart.js";
 import { startCheckout } from "./checkout.js";
-import { on, productOf, shop, underWay } from "./state.js";
+import { on, pictureOf, productOf, shop, underWay } from "./state.js";
+import { totalsOf } from "./summary.js";
 
 const dialog = byId("cart");
 let shortages = new Map();
@@ -28,23 +29,24 @@ function show() {
   const count = lines.reduce((sum, line) => sum + line.quantity, 0);
   render(byId("cart-count"), String(count));
   byId("cart-button").setAttribute("aria-label", `Cart, ${count === 1 ? "1 item" : `${count} items`}`);
-  render(byId("cart-body"), lines.length === 0 ? emptyCart() : [notice(), h("ul", { class: "lines" }, lines.map(lineOf)), footer()]);
+  render(byId("cart-body"), lines.length === 0
+    ? h("p", { class: "muted empty" }, "Nothing in here yet.")
+    : [notice(), h("ul", { class: "lines" }, lines.map(lineOf)), footer()]);
 }
-
-const emptyCart = () => h("p", { class: "muted empty" }, "Nothing in here yet.");
 
 function notice() {
   if (!complaint) return null;
+  const isSomeLeft = shop.cart.line_items.some((line) => (shortages.get(line.sku)?.available ?? line.quantity) > 0);
   return h("div", { class: "notice error", role: "alert" }, h("p", {}, complaint),
-    shortages.size > 0 && shop.cart.line_items.some((line) => (shortages.get(line.sku)?.available ?? line.quantity) > 0)
-      ? button("Take what there is", "accept", () => beginCheckout("accept_available")) : null);
+    shortages.size > 0 && isSomeLeft
+      && button("Take what there is", "accept", () => beginCheckout("accept_available")));
 }
 
 function lineOf(line) {
   const product = productOf(line.sku);
   const short = shortages.get(line.sku);
   return h("li", { class: ["line", short && "is-short"] },
-    product && h("img", { src: `/assets/pictures/${product.picture}.svg`, alt: "", width: 64, height: 64 }),
+    product && h("img", { src: pictureOf(product), alt: "", width: 64, height: 64 }),
     h("div", { class: "line-text" },
       h("p", { class: "line-title" }, line.title),
       h("p", { class: "muted" }, money(line.unit_price, shop.cart.currency)),
@@ -75,16 +77,22 @@ async function change(line, quantity) {
 
 function footer() {
   return h("footer", { class: "cart-footer" },
-    h("dl", { class: "totals" }, shop.cart.totals.map((entry) => h("div", { class: entry.type },
-      h("dt", {}, labelOf(entry)), h("dd", {}, money(entry.amount, shop.cart.currency))))),
-    h("p", { class: "muted small" }, "Delivery and tax follow with the address. Checking out reserves the goods for you."),
-    underWay() && shop.checkout.cart_id === shop.cart.id
-      ? h("a", { class: "button ghost wide", href: "#/checkout", onclick: () => dialog.close() }, "Back to the checkout") : null,
+    totalsOf(shop.cart),
+    h("p", { class: "muted small" },
+      "Delivery and tax follow with the address. Checking out reserves the goods for you."),
+    underWay() && shop.checkout.cart_id === shop.cart.id && backToCheckout(),
     button(underWay() ? "Check out anew" : "Check out", "checkout", () => beginCheckout("reject")));
 }
 
+function backToCheckout() {
+  const close = () => dialog.close();
+  return h("a", { class: "button ghost wide", href: "#/checkout", onclick: close }, "Back to the checkout");
+}
+
 function button(label, focus, work) {
-  const target = h("button", { type: "button", class: "button wide", "data-focus": focus, onclick: () => busy(target, work) }, label);
+  const target = h("button", {
+    type: "button", class: "button wide", "data-focus": focus, onclick: () => busy(target, work),
+  }, label);
   return target;
 }
 

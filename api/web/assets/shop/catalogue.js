@@ -4,7 +4,7 @@ import { announce, busy, byId, h, render } from "../lib/dom.js";
 import { reasonOf } from "../lib/http.js";
 import { money } from "../lib/money.js";
 import { addToCart } from "./cart.js";
-import { on, shop } from "./state.js";
+import { on, pictureOf, shop } from "./state.js";
 
 const FEW = 10;
 
@@ -23,7 +23,9 @@ export function showCatalogue({ onAdded }) {
 function renderFilter() {
   const categories = ["All", ...new Set(shop.products.map((product) => product.category))];
   byId("filter").append(...categories.map((name) => h("label", { class: "chip" },
-    h("input", { type: "radio", name: "category", value: name, checked: name === category, onchange: () => choose(name) }),
+    h("input", {
+      type: "radio", name: "category", value: name, checked: name === category, onchange: () => choose(name),
+    }),
     h("span", {}, name))));
 }
 
@@ -42,9 +44,10 @@ function cardOf(product, onAdded) {
   const title = h("h2", { id: `title-${product.sku}` }, product.title);
   const add = h("button", { class: "button", type: "button", "aria-describedby": title.id }, "Add to cart");
   add.addEventListener("click", () => busy(add, () => addOne(product, onAdded)));
-  const buy = h("a", { class: "button ghost", href: `#/buy/${encodeURIComponent(product.sku)}`, "aria-describedby": title.id }, "Buy now");
+  const href = `#/buy/${encodeURIComponent(product.sku)}`;
+  const buy = h("a", { class: "button ghost", href, "aria-describedby": title.id }, "Buy now");
   const element = h("li", { class: "card", "data-sku": product.sku },
-    h("img", { src: `/assets/pictures/${product.picture}.svg`, alt: "", width: 320, height: 320, loading: "lazy", decoding: "async" }),
+    h("img", { src: pictureOf(product), alt: "", width: 320, height: 320, loading: "lazy", decoding: "async" }),
     h("div", { class: "card-text" }, title, h("p", { class: "description" }, product.description)),
     h("div", { class: "card-facts" }, price, level),
     h("div", { class: "card-actions" }, add, buy));

@@ -33,7 +33,7 @@ export function openCheckoutView() {
 /** What the page will show first: the payment step, with what went wrong. */
 export function explainDecline(problem) {
   begin(shop.checkout);
-  notice = { kind: "error", ...declineOf(problem) };
+  notice = declineOf(problem);
   step = "payment";
 }
 
@@ -73,7 +73,8 @@ function panelOf(checkout) {
       return { key: `bank ${checkout.id}`, draw: () => offerBank(afterPayment) };
     default: {
       const options = checkout.shipping_options.map((option) => option.id + option.amount).join();
-      const key = [step, checkout.id, step === "delivery" && options, step === "payment" && totalOf(checkout), notice?.title];
+      const changing = { details: "", delivery: options, payment: totalOf(checkout) }[step];
+      const key = [step, checkout.id, changing, notice?.title];
       return { key: key.join(" "), draw: () => [stepsBar(), noticeBox(), ...PANELS[step]()] };
     }
   }
@@ -97,13 +98,17 @@ function stepsBar() {
 function noticeBox() {
   const cut = shop.checkout.messages.filter((message) => message.type !== "error" && message.content);
   return [
-    notice && h("div", { class: `notice ${notice.kind}`, role: "alert" }, h("strong", {}, notice.title), h("p", {}, notice.text)),
+    notice && h("div", { class: "notice error", role: "alert" },
+      h("strong", {}, notice.title), h("p", {}, notice.text)),
     cut.map((message) => h("div", { class: "notice info" }, h("p", {}, withTitles(message.content)))),
   ];
 }
 
 /** The API speaks of SKUs; the buyer knows titles. */
-const withTitles = (text) => (shop.cart?.line_items ?? []).reduce((told, line) => told.replaceAll(line.sku, line.title), text);
+function withTitles(text) {
+  const lines = shop.cart?.line_items ?? [];
+  return lines.reduce((told, line) => told.replaceAll(line.sku, line.title), text);
+}
 
 function goTo(name) {
   step = name;
@@ -120,7 +125,7 @@ function heading(text) {
 function detailsPanel() {
   const form = detailsForm("buyer");
   const submit = h("button", { class: "button", type: "submit" }, "Continue to delivery");
-  const element = h("form", { novalidate: true, onsubmit: (event) => { event.preventDefault(); busy(submit, () => sendDetails(form)); } },
+  const element = formOf(submit, () => sendDetails(form),
     heading("Where does it go?"), form.element, h("div", { class: "actions" }, submit, releaseButton()));
   if (findings.length > 0) queueMicrotask(() => { form.show(findings); findings = []; });
   return [element];
@@ -142,7 +147,8 @@ const isAboutDetails = ({ path }) => path.startsWith("$.buyer") || path.startsWi
 
 function deliveryPanel() {
   const next = h("button", { class: "button", type: "button", onclick: () => goTo("payment") }, "Continue to payment");
-  return [heading("How shall it travel?"), deliveryChoices(chooseDelivery), h("div", { class: "actions" }, next, releaseButton())];
+  return [heading("How shall it travel?"), deliveryChoices(chooseDelivery),
+    h("div", { class: "actions" }, next, releaseButton())];
 }
 
 async function chooseDelivery(id) {
@@ -154,8 +160,16 @@ function paymentPanel() {
   const choices = paymentChoices();
   const total = money(totalOf(shop.checkout), shop.checkout.currency);
   const submit = h("button", { class: "button", type: "submit" }, `Pay ${total}`);
-  return [h("form", { onsubmit: (event) => { event.preventDefault(); busy(submit, () => send(choices.chosen())); } },
+  return [formOf(submit, () => send(choices.chosen()),
     heading("How would you like to pay?"), choices.element, h("div", { class: "actions" }, submit, releaseButton()))];
+}
+
+function formOf(submit, work, ...children) {
+  const onsubmit = (event) => {
+    event.preventDefault();
+    busy(submit, work);
+  };
+  return h("form", { novalidate: true, onsubmit }, children);
 }
 
 async function send(payment) {
@@ -186,7 +200,7 @@ export function afterPayment(answer) {
 }
 
 function fail(text, title = "That did not work") {
-  notice = { kind: "error", title, text };
+  notice = { title, text };
   shown = "redraw";
   show();
 }

@@ -35,7 +35,8 @@ function controlOf(field, prefix) {
   const label = h("span", {}, field.label);
   const error = h("p", { class: "field-error", id: `${id}-error` });
   const hint = field.optional && h("span", { class: "muted" }, " optional");
-  const wrapper = h("div", { class: ["field", field.wide && "wide"] }, h("label", { for: id }, label, hint), input, error);
+  const wrapper = h("div", { class: ["field", field.wide && "wide"] },
+    h("label", { for: id }, label, hint), input, error);
   input.addEventListener("input", () => mark({ input, error }, ""));
   return { input, label, error, wrapper };
 }
@@ -43,8 +44,14 @@ function controlOf(field, prefix) {
 function samples(controls) {
   return h("p", { class: "samples wide" }, h("span", { class: "muted" }, "Fill in for me: "),
     SAMPLES.map((sample) => h("button", {
-      type: "button", class: "link", onclick: () => { fill(controls, sample.values); show(controls, []); announce(`Filled in: ${sample.label}`); },
+      type: "button", class: "link", onclick: () => fillIn(controls, sample),
     }, sample.label)));
+}
+
+function fillIn(controls, sample) {
+  fill(controls, sample.values);
+  show(controls, []);
+  announce(`Filled in: ${sample.label}`);
 }
 
 function fill(controls, values) {
@@ -60,20 +67,20 @@ function relabel(controls) {
 
 /** The fields as a merge patch: what is empty is null. */
 function read(controls) {
-  const values = Object.fromEntries(Object.entries(controls).map(([name, { input }]) => [name, input.value.trim() || null]));
+  const values = Object.fromEntries(
+    Object.entries(controls).map(([name, { input }]) => [name, input.value.trim() || null]),
+  );
   details.write(values);
   const { email, ...address } = values;
   return { buyer: { email, name: values.name }, shipping_address: address };
 }
 
 function show(controls, findings) {
-  for (const control of Object.values(controls)) mark(control, "");
+  const texts = new Map(findings.map(({ path, text }) => [fieldOf(path), text]));
   let first = null;
-  for (const { path, text } of findings) {
-    const control = controls[fieldOf(path)];
-    if (!control) continue;
-    mark(control, text);
-    if (!first || control.wrapper.compareDocumentPosition(first.wrapper) & Node.DOCUMENT_POSITION_FOLLOWING) first = control;
+  for (const [name, control] of Object.entries(controls)) {
+    mark(control, texts.get(name) ?? "");
+    if (texts.has(name)) first ??= control;
   }
   first?.input.focus();
   return first !== null;

@@ -7,7 +7,7 @@ import { expressCheckout } from "./checkout.js";
 import { explainDecline } from "./checkout-view.js";
 import { detailsForm, findingsOf } from "./details-step.js";
 import { paymentChoices } from "./payment-step.js";
-import { productOf, shop } from "./state.js";
+import { pictureOf, productOf, shop } from "./state.js";
 
 /** Draws the page for one product. */
 export function openExpressView(sku) {
@@ -29,17 +29,18 @@ export function openExpressView(sku) {
     h("h2", {}, "Where does it go?"), form.element, h("h2", {}, "How would you like to pay?"), choices.element,
     h("div", { class: "actions" }, submit, h("a", { class: "button quiet", href: "#/" }, "Back"))));
   render(byId("express-summary"), h("figure", { class: "hero-product" },
-    h("img", { src: `/assets/pictures/${product.picture}.svg`, alt: "", width: 320, height: 320 }),
+    h("img", { src: pictureOf(product), alt: "", width: 320, height: 320 }),
     h("figcaption", {}, h("strong", {}, product.title), h("p", { class: "muted" }, product.description),
       h("p", { class: "price" }, money(product.prices[shop.currency], shop.currency)))),
-  h("p", { class: "muted small" }, "Sent the cheapest way; delivery and tax are added. One call reserves, pays and orders: ",
-    h("code", {}, "POST /v1/express-checkouts")));
+  h("p", { class: "muted small" }, "Sent the cheapest way; delivery and tax are added. ",
+    "One call reserves, pays and orders: ", h("code", {}, "POST /v1/express-checkouts")));
 }
 
 async function send(product, form, choices, complaint) {
   render(complaint);
   announce("Paying …");
-  const answer = await expressCheckout([{ sku: product.sku, quantity: 1 }], withoutNulls(form.read()), choices.chosen());
+  const lines = [{ sku: product.sku, quantity: 1 }];
+  const answer = await expressCheckout(lines, withoutNulls(form.read()), choices.chosen());
   const { code } = answer.body ?? {};
   if (answer.status === 202) {
     window.location.hash = "#/checkout";
@@ -47,7 +48,8 @@ async function send(product, form, choices, complaint) {
     explainDecline(answer.body);
     window.location.hash = "#/checkout";
   } else if (!answer.ok && !form.show(findingsOf(answer.body?.errors))) {
-    complain(complaint, code === "out_of_stock" ? `Somebody was quicker: ${product.title} is sold out.` : reasonOf(answer));
+    const soldOut = `Somebody was quicker: ${product.title} is sold out.`;
+    complain(complaint, code === "out_of_stock" ? soldOut : reasonOf(answer));
   }
 }
 

@@ -8,7 +8,7 @@ import { shop } from "./state.js";
 const ENDS = {
   expired: ["The reservation has run out", "The goods are back on the shelf; your cart is as it was."],
   buyer: ["Called off", "The goods are back on the shelf, and nothing was charged."],
-  payment: ["Too many declined payments", "The reservation was released. Your cart is as it was, and nothing was charged."],
+  payment: ["Too many declined payments", "Your cart is as it was, and nothing was charged."],
   replaced: ["Replaced", "Another checkout of this cart took its place, in another window perhaps."],
   fraud: ["The order cannot be accepted", "Nothing was charged."],
 };
@@ -20,7 +20,8 @@ export function nothingPanel() {
 export function payingPanel() {
   return h("div", { class: "interruption" }, h("div", { class: "spinner", "aria-hidden": "true" }),
     h("h1", { tabindex: "-1" }, "Paying"),
-    h("p", { class: "muted" }, "An answer usually takes a moment. If the gateway keeps silent, its outcome is found out before anything else happens: you are never charged twice."),
+    h("p", { class: "muted" }, "An answer usually takes a moment. If the gateway keeps silent, ",
+      "its outcome is found out before anything else happens: you are never charged twice."),
     release("Cancel as soon as that is possible"));
 }
 

@@ -17,7 +17,7 @@ const STOCK_EVERY_MS = 4000;
 
 const PAGES = [
   { view: "checkout-view", at: /^#\/checkout$/, title: "Checkout", open: openCheckoutView },
-  { view: "express-view", at: /^#\/buy\/(.+)$/, title: "Buy now", open: (sku) => openExpressView(decodeURIComponent(sku)) },
+  { view: "express-view", at: /^#\/buy\/(.+)$/, title: "Buy now", open: openExpressView },
   { view: "order-view", at: /^#\/order\/(\w+)$/, title: "Order", open: openOrderView },
   { view: "shop-view", at: /^/, title: "Flowers and things", open: () => refreshStock() },
 ];
@@ -46,7 +46,7 @@ function navigate(byUser) {
   const page = PAGES.find(({ at }) => at.test(hash));
   for (const { view } of PAGES) byId(view).hidden = view !== page.view;
   document.title = `${page.title} · Petal & Parcel`;
-  page.open(page.at.exec(hash)[1]);
+  page.open(decodeURIComponent(page.at.exec(hash)[1] ?? ""));
   showReservation();
   if (!byUser) return;
   window.scrollTo({ top: 0 });

@@ -22,7 +22,8 @@ export async function openOrderView(id) {
 
 async function show(answer, first) {
   if (!answer.ok) {
-    render(byId("order-panel"), h("div", { class: "interruption" }, h("h1", { tabindex: "-1" }, "No such order"), h("p", { class: "muted" }, reasonOf(answer)), backToShop()));
+    render(byId("order-panel"), h("div", { class: "interruption" },
+      h("h1", { tabindex: "-1" }, "No such order"), h("p", { class: "muted" }, reasonOf(answer)), backToShop()));
     render(byId("order-summary"));
     return;
   }
@@ -52,23 +53,27 @@ const badge = (status) => h("span", { class: `badge ${status}` }, status);
 
 function facts(order) {
   const address = order.ship_to ?? order.shipping_address;
-  const lines = [address.name, address.line1, address.line2, [address.postal_code, address.city, address.region].filter(Boolean).join(" "), address.country];
+  const town = [address.postal_code, address.city, address.region].filter(Boolean).join(" ");
+  const lines = [address.name, address.line1, address.line2, town, address.country].filter(Boolean);
   return h("div", { class: "order-facts" },
-    h("section", {}, h("h2", {}, "Goes to"), h("address", {}, lines.filter(Boolean).map((line) => h("span", {}, line)))),
-    h("section", {}, h("h2", {}, "Paid with"), order.payments.map((payment) => h("p", {}, `${payment.method} · ${payment.status}`)),
+    h("section", {}, h("h2", {}, "Goes to"), h("address", {}, lines.map((line) => h("span", {}, line)))),
+    h("section", {}, h("h2", {}, "Paid with"),
+      order.payments.map((payment) => h("p", {}, `${payment.method} · ${payment.status}`)),
       order.tracking && h("p", {}, `${order.tracking.carrier} ${order.tracking.tracking_number}`)));
 }
 
 function trail(entries) {
-  return h("details", { class: "trail", "data-trail": true }, h("summary", {}, `What happened (${entries.length})`),
+  return h("details", { class: "trail" }, h("summary", {}, `What happened (${entries.length})`),
     h("ol", {}, entries.map((entry) => h("li", {},
-      h("time", { datetime: entry.at }, new Date(entry.at).toLocaleTimeString()), h("span", {}, entry.type), h("span", { class: "muted" }, entry.actor)))));
+      h("time", { datetime: entry.at }, new Date(entry.at).toLocaleTimeString()),
+      h("span", {}, entry.type), h("span", { class: "muted" }, entry.actor)))));
 }
 
 function actions(order) {
   const cancel = h("button", { class: "button quiet", type: "button" }, "Cancel the order");
   cancel.addEventListener("click", () => busy(cancel, async () => {
-    const answer = await call("POST", `/v1/orders/${order.id}/cancel`, { body: {}, token: shop.token, key: newKey() });
+    const path = `/v1/orders/${order.id}/cancel`;
+    const answer = await call("POST", path, { body: {}, token: shop.token, key: newKey() });
     if (answer.ok) openOrderView(order.id);
     else cancel.after(h("p", { class: "field-error", role: "alert" }, reasonOf(answer)));
   }));

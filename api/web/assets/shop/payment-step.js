@@ -2,43 +2,46 @@
 
 import { h } from "../lib/dom.js";
 
+const payment = (token, method, label, hint) => ({ token, method, label, hint });
+
 const ORDINARY = [
-  { token: "pm_card_visa", method: "card", label: "Visa •••• 4242", hint: "Works" },
-  { token: "pm_card_chargeDeclined", method: "card", label: "Visa •••• 0002", hint: "Is declined" },
-  { token: "pm_card_chargeDeclinedInsufficientFunds", method: "card", label: "Visa •••• 9995", hint: "Has insufficient funds" },
-  { token: "pm_card_authenticationRequired", method: "card", label: "Visa •••• 3220", hint: "Asks for 3-D Secure" },
-  { token: "pm_sandbox_paypal", method: "paypal", label: "PayPal", hint: "Sends you to PayPal and back" },
+  payment("pm_card_visa", "card", "Visa •••• 4242", "Works"),
+  payment("pm_card_chargeDeclined", "card", "Visa •••• 0002", "Is declined"),
+  payment("pm_card_chargeDeclinedInsufficientFunds", "card", "Visa •••• 9995", "Has insufficient funds"),
+  payment("pm_card_authenticationRequired", "card", "Visa •••• 3220", "Asks for 3-D Secure"),
+  payment("pm_sandbox_paypal", "paypal", "PayPal", "Sends you to PayPal and back"),
 ];
 const UNUSUAL = [
-  { token: "pm_sandbox_wallet", method: "wallet", label: "Wallet", hint: "Works" },
-  { token: "pm_sandbox_slow_3000", method: "card", label: "Slow card", hint: "Takes three seconds" },
-  { token: "pm_sandbox_error_once", method: "card", label: "Stumbling gateway", hint: "Breaks once, then works" },
-  { token: "pm_sandbox_timeout_before", method: "card", label: "Silent gateway, not charged", hint: "No answer; the outcome has to be found out" },
-  { token: "pm_sandbox_timeout_after", method: "card", label: "Silent gateway, charged", hint: "No answer, though the money moved" },
+  payment("pm_sandbox_wallet", "wallet", "Wallet", "Works"),
+  payment("pm_sandbox_slow_3000", "card", "Slow card", "Takes three seconds"),
+  payment("pm_sandbox_error_once", "card", "Stumbling gateway", "Breaks once, then works"),
+  payment("pm_sandbox_timeout_before", "card", "Silent gateway, not charged", "Gives no answer; what happened is found out"),
+  payment("pm_sandbox_timeout_after", "card", "Silent gateway, charged", "Gives no answer, though the money moved"),
 ];
 
 let lastChoice = ORDINARY[0].token;
 
 /** The methods as radio buttons: `element`, and `chosen()` → `{method, token}`. */
 export function paymentChoices() {
-  const isUnusual = UNUSUAL.some((payment) => payment.token === lastChoice);
+  const isUnusual = UNUSUAL.some(({ token }) => token === lastChoice);
   const element = h("fieldset", { class: "choices" }, h("legend", { class: "visually-hidden" }, "Ways to pay"),
     ORDINARY.map(choice),
     h("details", { class: "more", open: isUnusual }, h("summary", {}, "Trouble on purpose"), UNUSUAL.map(choice)),
-    h("p", { class: "muted small" }, "Test tokens of the sandbox gateway. No money moves, and card numbers are refused everywhere."));
+    h("p", { class: "muted small" },
+      "Test tokens of the sandbox gateway. No money moves, and card numbers are refused everywhere."));
   return { element, chosen: () => chosenOf(element) };
 }
 
-function choice(payment) {
+function choice({ token, label, hint }) {
   return h("label", { class: "choice" },
-    h("input", { type: "radio", name: "payment", value: payment.token, id: payment.token, checked: payment.token === lastChoice }),
-    h("span", { class: "choice-text" }, h("strong", {}, payment.label), h("span", { class: "muted" }, payment.hint)),
-    h("code", { class: "token" }, payment.token));
+    h("input", { type: "radio", name: "payment", value: token, id: token, checked: token === lastChoice }),
+    h("span", { class: "choice-text" }, h("strong", {}, label), h("span", { class: "muted" }, hint)),
+    h("code", { class: "token" }, token));
 }
 
 function chosenOf(element) {
   lastChoice = element.querySelector("input:checked").value;
-  const { method, token } = [...ORDINARY, ...UNUSUAL].find((payment) => payment.token === lastChoice);
+  const { method, token } = [...ORDINARY, ...UNUSUAL].find((candidate) => candidate.token === lastChoice);
   return { method, token };
 }
 

@@ -26,6 +26,8 @@ export function on(names, listener) {
 /** The product of a SKU; goods of other catalogues have a title at most. */
 export const productOf = (sku) => shop.products.find((product) => product.sku === sku);
 
+export const pictureOf = (product) => `/assets/pictures/${product.picture}.svg`;
+
 /** Whether a checkout is under way, with stock reserved for it. */
 export const underWay = () => shop.checkout !== null
   && !["completed", "canceled"].includes(shop.checkout.status);

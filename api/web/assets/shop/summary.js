@@ -3,22 +3,26 @@
 import { h } from "../lib/dom.js";
 import { labelOf, money } from "../lib/money.js";
 import { show as showTime } from "./countdown.js";
-import { productOf } from "./state.js";
+import { pictureOf, productOf } from "./state.js";
 
 /** Lines and totals of a checkout or an order. */
 export function summaryOf(resource) {
   const { currency } = resource;
   return [
     h("ul", { class: "lines compact" }, resource.line_items.map((line) => lineOf(line, currency))),
-    h("dl", { class: "totals" }, resource.totals.map((entry) => h("div", { class: [entry.type, entry.included && "included"] },
-      h("dt", {}, labelOf(entry)), h("dd", {}, money(entry.amount, currency))))),
+    totalsOf(resource),
   ];
 }
+
+/** The totals of a cart, a checkout or an order, in the API's order. */
+export const totalsOf = ({ totals, currency }) => h("dl", { class: "totals" },
+  totals.map((entry) => h("div", { class: [entry.type, entry.included && "included"] },
+    h("dt", {}, labelOf(entry)), h("dd", {}, money(entry.amount, currency)))));
 
 function lineOf(line, currency) {
   const product = productOf(line.sku);
   return h("li", { class: "line" },
-    product && h("img", { src: `/assets/pictures/${product.picture}.svg`, alt: "", width: 48, height: 48 }),
+    product && h("img", { src: pictureOf(product), alt: "", width: 48, height: 48 }),
     h("div", { class: "line-text" }, h("p", { class: "line-title" }, line.title),
       h("p", { class: "muted" }, `${line.quantity} × ${money(line.unit_price, currency)}`)),
     h("p", { class: "line-amount" }, money(line.amount, currency)));
