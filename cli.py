@@ -253,7 +253,14 @@ def import_stock_command(
 
 
 def _import(
-    run: Any, title: str, file: Path, target: Any, mapping: str, atomic: bool, encoding: str | None, options: dict[str, Any]
+    run: Any,
+    title: str,
+    file: Path,
+    target: Any,
+    mapping: str,
+    atomic: bool,
+    encoding: str | None,
+    options: dict[str, Any],
 ) -> None:
     import uvloop
 

@@ -27,9 +27,7 @@ class CartActor:
         on_fenced: Callable[[], None] = lambda: None,
         max_queue: int = 20_000,
     ) -> None:
-        self.writer = EventSourced(
-            shard, CartCore(policy), journal, clock_ms, on_fenced=on_fenced, max_queue=max_queue
-        )
+        self.writer = EventSourced(shard, CartCore(policy), journal, clock_ms, on_fenced=on_fenced, max_queue=max_queue)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

@@ -419,9 +419,7 @@ class EventSourced:
                     await self._write(self._flush_of(single))
                 self._tell(single)
             except AppendRejected:
-                log.error(
-                    "command rejected by the database", shard=self.shard, command=type(command).__name__
-                )
+                log.error("command rejected by the database", shard=self.shard, command=type(command).__name__)
                 self._take_back(single)
                 instead = self._core.instead_of(command)
                 if instead is not None:
@@ -478,9 +476,7 @@ class EventSourced:
         while self._sleepers:
             wanted, self._sleepers = self._sleepers, {}
             parked = [entry for entries in wanted.values() for entry in entries]
-            keys = {
-                key for command, _ in parked for key in self._core.may_sleep(command) if key not in self.world
-            }
+            keys = {key for command, _ in parked for key in self._core.may_sleep(command) if key not in self.world}
             epoch = self.lease.epoch
             snapshots = await self._read_entities(list(keys))
             if self._redoing or self.lease.epoch != epoch:

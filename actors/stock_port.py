@@ -40,9 +40,7 @@ class StockPort:
         for retry in range(TENTATIVE_RETRIES + 1):
             replies = await asyncio.gather(
                 *(
-                    self._router.ask_shard(
-                        shard, self._take(action, {key: action.wanted[key] for key in keys})
-                    )
+                    self._router.ask_shard(shard, self._take(action, {key: action.wanted[key] for key in keys}))
                     for shard, keys in parts.items()
                 )
             )
@@ -70,9 +68,7 @@ class StockPort:
             return self._router.ask_shard(next(iter(parts)), _command(action, action.legs))
         return asyncio.ensure_future(self._step_on_shards(action, parts))
 
-    async def _step_on_shards(
-        self, action: HoldStep, parts: Mapping[str, Sequence[str]]
-    ) -> stock.HoldState | Refusal:
+    async def _step_on_shards(self, action: HoldStep, parts: Mapping[str, Sequence[str]]) -> stock.HoldState | Refusal:
         replies = await asyncio.gather(
             *(
                 self._router.ask_shard(shard, _command(action, {key: action.legs[key] for key in keys}))

@@ -69,6 +69,7 @@ STATUS_OF_CODE: dict[str, tuple[int, str]] = {
 
 RETRY_AFTER_S = {
     "request_in_progress": 1,
+    "completion_in_progress": 1,
     "rate_limited": 1,
     "busy": 1,
     "identity_provider_unavailable": 5,

@@ -49,10 +49,8 @@ class RayEngine:
     async def ask(self, command: Command, wait_s: float = DEFAULT_WAIT_S) -> Answer:
         kind, key = _address(command)
         router = self._routers[kind]
-        if key is None:
-            future = router.ask_shard(router.table.shards[0], command)
-        else:
-            future = router.ask(key, command)
+        shard = router.table.shard_of(key) if key is not None else router.table.shards[0]
+        future = router.ask_shard(shard, command)
         # Not wait_for: giving up waiting must not take back what is on its way.
         done, _ = await asyncio.wait({future}, timeout=wait_s)
         if not done:
@@ -66,9 +64,7 @@ class RayEngine:
 
     async def quote(self, skus: Sequence[str]) -> list[stock.Offer]:
         try:
-            return await asyncio.wait_for(
-                self._stock.quote([stock.account_of(sku) for sku in skus]), DEFAULT_WAIT_S
-            )
+            return await asyncio.wait_for(self._stock.quote([stock.account_of(sku) for sku in skus]), DEFAULT_WAIT_S)
         except TimeoutError:
             raise Busy from None
 
@@ -79,7 +75,10 @@ class RayEngine:
             command = Watch(command_id=b"", checkout_id=checkout_id, known_version=known)
             try:
                 answer = await self.ask(command, WATCH_WAIT_S)
-            except (StillPending, Busy):
+            except StillPending:
+                continue
+            except Busy as busy:
+                await asyncio.sleep(busy.retry_after_s)
                 continue
             if not isinstance(answer.reply, model.CheckoutReply):
                 return
@@ -134,9 +133,8 @@ class RayEngine:
 async def _status(name: str) -> dict[str, Any]:
     """An actor's status, or why there is none."""
     try:
-        handle = ray.get_actor(name, namespace=NAMESPACE)
-        answer: Any = handle.status.remote()
-        return dict(await asyncio.wait_for(answer, SIGN_OF_LIFE_S))
+        handle: Any = ray.get_actor(name, namespace=NAMESPACE)
+        return dict(await asyncio.wait_for(handle.status.remote(), SIGN_OF_LIFE_S))
     except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
         return {"shard": name, "error": type(error).__name__}
 

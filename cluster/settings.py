@@ -33,38 +33,25 @@ class Settings(BaseSettings):
     mode: Literal["development", "production"] = Field(
         "development", description="Production refuses HS256 and the sandbox's tools."
     )
-    currency: str = Field(
-        "USD", pattern="^[A-Z]{3}$", description="Currency of carts that name none (ISO 4217)."
-    )
+    currency: str = Field("USD", pattern="^[A-Z]{3}$", description="Currency of carts that name none (ISO 4217).")
     hold_ttl_s: int = Field(
         900, ge=1, le=86_400, description="How long a checkout holds stock after the buyer's last action."
     )
-    cart_idle_s: int = Field(
-        1800, ge=1, le=30 * 86_400, description="Idle seconds after which a cart expires."
-    )
+    cart_idle_s: int = Field(1800, ge=1, le=30 * 86_400, description="Idle seconds after which a cart expires.")
     payment_attempts: int = Field(5, ge=1, le=100, description="Declines after which a checkout is canceled.")
     buyer_action_s: int = Field(
         3600, ge=1, le=86_400, description="How long a payment waits for its buyer (3-D Secure, redirect)."
     )
-    review_above_minor: int | None = Field(
-        None, ge=0, description="Orders above this total wait for an operator."
-    )
+    review_above_minor: int | None = Field(None, ge=0, description="Orders above this total wait for an operator.")
     gateway_timeout_s: float = Field(
         8.0, gt=0, le=80, description="After so long without an answer a gateway call's outcome is unknown."
     )
-    sandbox_latency_ms: str = Field(
-        "0", description="Latency of the sandbox gateway: one number or LOW-HIGH."
-    )
+    sandbox_latency_ms: str = Field("0", description="Latency of the sandbox gateway: one number or LOW-HIGH.")
     rate_limits: Literal["on", "off"] | None = Field(
         None, description="Per-caller limits; by default on in production only."
     )
-    fraud_velocity: Literal["on", "off"] | None = Field(
-        None, description="Velocity checks; by default on in production only."
-    )
     max_body_bytes: int = Field(262_144, ge=1024, le=16_777_216, description="Largest request body.")
-    max_queue: int = Field(
-        20_000, ge=100, description="Commands an actor holds before it refuses new work as busy."
-    )
+    max_queue: int = Field(20_000, ge=100, description="Commands an actor holds before it refuses new work as busy.")
     stock_shards: int = Field(1, ge=1, le=256, description="Stock actors of a new installation.")
     cart_shards: int = Field(1, ge=1, le=256, description="Cart actors of a new installation.")
     checkout_shards: int = Field(1, ge=1, le=256, description="Checkout coordinators of a new installation.")
@@ -72,9 +59,7 @@ class Settings(BaseSettings):
     jwks_url: str | None = Field(None, description="Keys of the identity provider (production).")
     jwt_issuer: str | None = Field(None, description="Required issuer of JWTs (production).")
     jwt_audience: str | None = Field(None, description="Required audience of JWTs (production).")
-    master_key_file: Path | None = Field(
-        None, description="Where the master key is; by default in the data directory."
-    )
+    master_key_file: Path | None = Field(None, description="Where the master key is; by default in the data directory.")
 
     @classmethod
     def settings_customise_sources(
@@ -116,18 +101,12 @@ def load_settings(**given: object) -> Settings:
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        raise SettingsError(
-            "\n".join(_sentence(item["loc"], item["msg"]) for item in error.errors())
-        ) from error
+        raise SettingsError("\n".join(_sentence(item["loc"], item["msg"]) for item in error.errors())) from error
     if settings.mode == "production":
-        missing = [
-            name for name in ("jwks_url", "jwt_issuer", "jwt_audience") if getattr(settings, name) is None
-        ]
+        missing = [name for name in ("jwks_url", "jwt_issuer", "jwt_audience") if getattr(settings, name) is None]
         if missing:
             names = ", ".join(f"LASTUNIT_{name.upper()}" for name in missing)
-            raise SettingsError(
-                f"Production mode needs {names}: who may call is told by your identity provider."
-            )
+            raise SettingsError(f"Production mode needs {names}: who may call is told by your identity provider.")
     return settings
 
 

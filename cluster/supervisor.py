@@ -79,13 +79,12 @@ class Child:
 
     async def line(self) -> str:
         """The child's first line of standard output: it is up. `StartError` if it ends instead."""
-        assert self.process is not None and self.process.stdout is not None
+        assert self.process is not None
+        assert self.process.stdout is not None
         line = await self.process.stdout.readline()
         if not line:
             code = await self.process.wait()
-            raise StartError(
-                f"The {self.name} process ended while starting (exit code {code}); see the log above."
-            )
+            raise StartError(f"The {self.name} process ended while starting (exit code {code}); see the log above.")
         return line.decode().strip()
 
     @property
@@ -164,9 +163,7 @@ class Supervisor:
             ray_address=self._config.ray_address,
             dashboard_port=self._config.dashboard_port,
         )
-        self._cluster = Child(
-            "cluster", ["_cluster"], self._environment(host=msgspec.json.encode(host).decode())
-        )
+        self._cluster = Child("cluster", ["_cluster"], self._environment(host=msgspec.json.encode(host).decode()))
         await self._cluster.start()
         self._facts |= json.loads(await self._cluster.line())
 

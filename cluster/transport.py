@@ -51,8 +51,7 @@ def mailbox(kind: str, name: str) -> Mailbox:
 def routers(tables: dict[str, SlotTable]) -> dict[str, Router]:
     """A router for each kind, with a mailbox of this process to every shard."""
     return {
-        kind: Router(table, {shard: mailbox(kind, shard) for shard in table.shards})
-        for kind, table in tables.items()
+        kind: Router(table, {shard: mailbox(kind, shard) for shard in table.shards}) for kind, table in tables.items()
     }
 
 

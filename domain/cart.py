@@ -36,7 +36,7 @@ from domain.cart_model import (
     CartRestored,
     CartStatus,
     CartView,
-    CheckoutLinked,
+    CheckoutsSet,
     CreateCart,
     Customer,
     EndCheckout,
@@ -293,28 +293,31 @@ def _restore(policy: CartPolicy, cart: Cart, command: RestoreCart, now_ms: int) 
 
 
 def _begin(policy: CartPolicy, cart: Cart, command: BeginCheckout, now_ms: int) -> Decision:
-    """The newest start gets the cart; it learns whom it displaced, and again if it has to ask again."""
+    """The newest start gets the cart, and learns who has to give way; it asks again when that one is gone."""
     refusal = _not_writable(policy, cart, command, now_ms)
     if refusal is not None:
         return Decision(reply=refusal)
-    again = cart.checkout_id == command.checkout_id
-    previous = cart.displaced if again else cart.checkout_id
-    reply = CartBegun(tuple(Wanted(line.sku, line.quantity) for line in cart.lines), cart.currency, previous)
-    event = CheckoutLinked(ids.body(cart.id), now_ms, command.checkout_id, displaced=previous)
-    return _answer(cart, command, now_ms, reply, [event])
+    checkouts = _without(cart, command.gone)
+    if command.checkout_id not in checkouts:
+        checkouts = (*checkouts, command.checkout_id)
+    place = checkouts.index(command.checkout_id)
+    previous = checkouts[place - 1] if place else None
+    lines = tuple(Wanted(line.sku, line.quantity) for line in cart.lines)
+    event = CheckoutsSet(ids.body(cart.id), now_ms, checkouts)
+    return _answer(cart, command, now_ms, CartBegun(lines, cart.currency, previous), [event])
 
 
 def _end(cart: Cart, command: EndCheckout, now_ms: int) -> Decision:
-    """An order closes the cart whichever checkout is linked; another end unlinks only its own."""
-    key = ids.body(cart.id)
-    if cart.ordered:
+    """An order closes the cart, whoever has it; another end gives it back to whom it was taken from."""
+    if cart.ordered or not (command.ordered or command.checkout_id in cart.checkouts):
         return Decision(reply=CartEnded())
-    if command.ordered:
-        ordered = CheckoutLinked(key, now_ms, command.checkout_id, ordered=True)
-        return _answer(cart, command, now_ms, CartEnded(), [ordered])
-    if cart.checkout_id != command.checkout_id:
-        return Decision(reply=CartEnded())
-    return _answer(cart, command, now_ms, CartEnded(), [CheckoutLinked(key, now_ms, command.previous)])
+    left = () if command.ordered else _without(cart, command.checkout_id)
+    event = CheckoutsSet(ids.body(cart.id), now_ms, left, command.ordered)
+    return _answer(cart, command, now_ms, CartEnded(), [event])
+
+
+def _without(cart: Cart, checkout_id: str | None) -> tuple[str, ...]:
+    return tuple(entry for entry in cart.checkouts if entry != checkout_id)
 
 
 # ── evolve ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -334,7 +337,7 @@ def evolve(key: Key, state: Cart | Customer | None, event: CartEvent) -> Cart | 
 
 
 def _evolve_cart(
-    cart: Cart | None, event: CartCreated | LinesSet | CheckoutLinked | CartRestored | CartAnswered
+    cart: Cart | None, event: CartCreated | LinesSet | CheckoutsSet | CartRestored | CartAnswered
 ) -> Cart:
     if isinstance(event, CartCreated):
         return event.state
@@ -342,12 +345,11 @@ def _evolve_cart(
     match event:
         case LinesSet():
             return _replace(cart, lines=event.lines, version=cart.version + 1, updated_at_ms=event.at_ms)
-        case CheckoutLinked():
-            # Which checkout has it is nothing that a buyer edits: only its end by an order is a new version.
+        case CheckoutsSet():
+            # Who has it is nothing that a buyer edits: only its end by an order is a new version.
             return _replace(
                 cart,
-                checkout_id=event.checkout_id,
-                displaced=event.displaced,
+                checkouts=event.checkouts,
                 ordered=event.ordered,
                 version=cart.version + event.ordered,
                 updated_at_ms=event.at_ms,

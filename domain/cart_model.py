@@ -70,7 +70,7 @@ class Cart(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Customer(msgspec.Struct, frozen=True, array_like=True):
-    """A customer's pointer to the cart that is open on every device; ``before``: former ones, newest first."""
+    """A customer's pointer to the cart open on every device; ``before``: the former ones, newest first."""
 
     open_cart: str
     before: tuple[str, ...] = ()

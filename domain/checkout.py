@@ -6,17 +6,17 @@ order exists only when all money is authorized; what goes wrong before the pivot
 goes wrong after it is retried forward; an unknown outcome is waited for, never guessed. Is told of outcomes
 by `Stepped`; never does anything itself (see `checkout_actions.next_actions`).
 
-    phase              Patch  Complete    Cancel      Replace   Confirm  Due
-    linking, replacing busy   busy        refused     refused   –        –
-    holding            busy   busy        remembered  remembered –       –
-    open               yes    yes         yes         yes       –        expires
+    phase              Patch  Complete    Cancel      Replace    Confirm Due
+    linking, holding   busy   busy        remembered  remembered –       –
+    replacing          busy   busy        yes         yes        –       –
+    open               yes    yes         yes         yes        –       expires
     changing, trimming busy   busy        remembered  remembered –       –
-    pinning            busy   busy        remembered  no        busy     –
-    paying             busy   busy        remembered  no        joins    –
-    awaiting_buyer     busy   busy        yes         no        asks     expires
-    unwinding          busy   busy        joins       joins*    –        –
-    placed             no     same order  no          no        same     –
-    canceled           no     no          same        yes       –        –
+    pinning            busy   busy        remembered  no         busy    –
+    paying             busy   busy        remembered  no         joins   –
+    awaiting_buyer     busy   busy        yes         no         asks    expires
+    unwinding          busy   busy        joins       joins*     –       –
+    placed             no     same order  no          no         same    –
+    canceled           no     no          same        yes        –       –
 
     busy: an answer that is not final. remembered: carried out when the phase has ended. joins: answered with
     the others. *: not while a declined attempt is unwound, for the buyer is about to try again.

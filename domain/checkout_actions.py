@@ -32,10 +32,13 @@ def next_actions(state: Checkout) -> list[Action]:
     match state.phase:
         case "linking":
             assert state.cart_id is not None, "only a checkout of a cart links it"
-            return [BeginCart(_in_round("begin_cart", state), state.cart_id, state.id, state.owner)]
+            gone = f":{state.previous}" if state.previous is not None else ""
+            name = _in_round("begin_cart" + gone, state)
+            return [BeginCart(name, state.cart_id, state.id, state.owner, state.previous)]
         case "replacing":
             assert state.previous is not None, "only a former checkout is replaced"
-            return [AskToReplace(_in_round("replace", state), state.previous, state.id)]
+            name = _in_round(f"replace:{state.previous}", state)
+            return [AskToReplace(name, state.previous, state.id)]
         case "holding":
             pinned = state.express is not None  # an express checkout's hold is born pinned
             return [_take(state, accounts(state.wanted), state.expires_at_ms, pinned=pinned)]

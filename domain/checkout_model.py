@@ -244,9 +244,12 @@ class Action(msgspec.Struct, frozen=True):
 
 
 class BeginCart(Action, frozen=True):
+    """Get the cart; ``gone`` is the checkout that has given way since the cart was asked first."""
+
     cart_id: str
     checkout_id: str
     owner: str
+    gone: str | None = None
 
 
 class EndCart(Action, frozen=True):

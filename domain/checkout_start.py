@@ -69,20 +69,22 @@ def again(turn: Turn, command: Start) -> Decision:
 
 
 def cart_begun(turn: Turn, result: CartBegun) -> None:
+    """The cart is ours, unless another checkout has to give way first."""
     turn.done("linked")
     if not result.lines:
         undoing.refuse(turn, no.CART_EMPTY)
         return
     following: Phase = "replacing" if result.previous is not None else "holding"
     turn.move(following, wanted=result.lines, currency=result.currency, previous=result.previous)
+    undoing.refuse_if_asked(turn)
 
 
 def gave_way(turn: Turn, result: GaveWay) -> None:
     if not result.refused:
-        turn.move("holding", previous=None)
+        turn.move("linking")  # it may have been waiting for another: the cart knows who is next
         return
-    # The cart stays with the checkout that is paying: `previous` is what the cart goes back to. The refusal
-    # is not final: once that payment has failed, the same start may be taken up again.
+    # The cart goes back to the checkout that is paying. The refusal is not final: once that payment has
+    # failed, the same start may be taken up again.
     turn.move("refused", undo=Undo("refused"))
     extra = {"checkout_id": turn.state.previous}
     turn.answer("start", reply=msgspec.structs.replace(no.IN_PROGRESS, extra=extra))

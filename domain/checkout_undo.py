@@ -60,10 +60,16 @@ def replace_by(turn: Turn, command: Replace) -> Decision:
 def _carry_out(turn: Turn) -> None:
     """Do what has just been asked for, if this is a good time."""
     match turn.state.phase:
-        case "linking" | "replacing":
-            refuse(turn, no.CANCELED)  # nothing is held, and it must not be waited for by what it waits for
+        case "replacing":
+            refuse_if_asked(turn)  # at once: it must not wait for what may be waiting for it
         case "open" | "awaiting_buyer":
             end_if_asked(turn)
+
+
+def refuse_if_asked(turn: Turn) -> None:
+    """As `end_if_asked`, while nothing is held yet."""
+    if turn.owes("replace") or turn.owes("cancel"):
+        refuse(turn, no.CANCELED)
 
 
 def end_if_asked(turn: Turn) -> bool:

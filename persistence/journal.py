@@ -132,9 +132,7 @@ class PostgresJournal:
 
     async def was_written(self, flush: Flush) -> bool:
         """Whether the record of a flush of unknown outcome is there (ask under a newer epoch only)."""
-        crc = await self._pool.fetchval(
-            "SELECT crc FROM journal WHERE shard = $1 AND seq = $2", flush.shard, flush.seq
-        )
+        crc = await self._pool.fetchval("SELECT crc FROM journal WHERE shard = $1 AND seq = $2", flush.shard, flush.seq)
         return bool(crc == record_crc(flush.shard, flush.seq, flush.at_ms, flush.events))
 
     async def awake(self, shard: str) -> AsyncIterator[list[Snapshot]]:

@@ -93,7 +93,8 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
         pool = await asyncpg.create_pool(instance["postgres_dsn"], min_size=1, max_size=4)
         engine = await connection.connect(instance["ray_address"], pool)
         try:
-            return await measure(engine, pool, MasterKey.load_or_create(Path(folder) / "master.key"), options, server.process.pid)
+            master = MasterKey.load_or_create(Path(folder) / "master.key")
+            return await measure(engine, pool, master, options, server.process.pid)
         finally:
             await engine.close()
             await pool.close()

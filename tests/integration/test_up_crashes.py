@@ -16,6 +16,7 @@ from tests.support.server import Server, eventually
 
 UNITS = 100
 BUYERS = 400
+AT_ONCE = 12  # few enough that the sale outlasts the killing
 
 Victim = Callable[[Server], psutil.Process]
 ONE_BY_ONE: tuple[tuple[str, Victim], ...] = (
@@ -36,11 +37,11 @@ async def test_a_sale_survives_kill_9_of_every_part_and_of_everything(tmp_path: 
     Then the same command on the same directory: a hundred sold, every acknowledged order there with one
     capture, the same answers to the same keys, and a clean audit.
     """
-    with Server(tmp_path / "data", sandbox_latency_ms="50-200") as server:
+    with Server(tmp_path / "data", sandbox_latency_ms="200-600") as server:
         client = Client(server)
         sku = client.product(UNITS)
         sale = Sale(server.url, sku)
-        buying = asyncio.create_task(sale.run(BUYERS))
+        buying = asyncio.create_task(sale.run(BUYERS, AT_ONCE))
         for name, victim in ONE_BY_ONE:
             await _more_sold(sale, buying, f"sales before the end of {name}")
             victim(server).kill()
@@ -61,13 +62,13 @@ async def test_a_sale_survives_kill_9_of_every_part_and_of_everything(tmp_path: 
 
 
 async def _more_sold(sale: Sale, buying: asyncio.Task[None], what: str) -> None:
-    mark = len(sale.sold) + 8
+    mark = len(sale.sold) + 5
 
-    async def sold() -> bool:
-        return len(sale.sold) >= mark
+    async def moved() -> bool:
+        return len(sale.sold) >= mark or sale.refused.total() > 0 or buying.done()
 
-    await eventually(sold, what, 60)
-    assert not buying.done()
+    await eventually(moved, f"{what}, {mark}", 60)
+    assert len(sale.sold) >= mark, f"the sale ended too early for {what}"
 
 
 def _every_order_is_there_and_paid_once(client: Client, sale: Sale) -> None:

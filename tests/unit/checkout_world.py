@@ -234,7 +234,11 @@ class Shop:
         match action:
             case model.BeginCart():
                 return self._carts_answer(
-                    cart_model.BeginCheckout, action, checkout_id=action.checkout_id, owner=action.owner
+                    cart_model.BeginCheckout,
+                    action,
+                    checkout_id=action.checkout_id,
+                    owner=action.owner,
+                    gone=action.gone,
                 )
             case model.EndCart():
                 self._carts_answer(
@@ -242,7 +246,6 @@ class Shop:
                     action,
                     checkout_id=action.checkout_id,
                     ordered=action.ordered,
-                    previous=action.previous,
                 )
                 return model.Done()
             case model.AskToReplace():

@@ -53,16 +53,15 @@ export function announce(sentence) {
   requestAnimationFrame(() => { region.textContent = sentence; });
 }
 
-/** Runs `work` with the button disabled and marked as busy; a second press meanwhile does nothing. */
+/** Runs `work` with the button marked as busy; a second press meanwhile does nothing. */
 export async function busy(button, work) {
+  // Not disabled, which would take the focus away from whoever pressed it.
   if (button.getAttribute("aria-busy") === "true") return undefined;
   button.setAttribute("aria-busy", "true");
-  button.disabled = true;
   try {
     return await work();
   } finally {
     button.removeAttribute("aria-busy");
-    button.disabled = false;
   }
 }
 
