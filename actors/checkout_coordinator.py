@@ -19,7 +19,7 @@ from actors.event_sourced import EventSourced, Journal, Ticket
 from actors.stock_actor import GRACE_MS, JUMP_MS, TICK_S, Deadlines, Unasked
 from domain import checkout_model as model
 from domain import ids
-from domain.checkout_actions import deadline_ms, next_actions, resting
+from domain.checkout_actions import accounts, deadline_ms, finished_holds, next_actions, resting
 from domain.messages import Key, Refusal
 
 log = structlog.get_logger()
@@ -34,6 +34,10 @@ class Ports(Protocol):
 
     def start(self, action: model.Action) -> asyncio.Future[Any]:
         """Begin an action; its future is done with the outcome, or with a Refusal to be asked again."""
+        ...
+
+    def forget(self, hold_id: str, accounts: Sequence[str]) -> None:
+        """The hold has served: stock may forget it."""
         ...
 
 
@@ -116,6 +120,8 @@ class CheckoutCoordinator:
             if not actions and resting(state):
                 self._durable.pop(key, None)
                 self._running.pop(key, None)
+                for hold_id in finished_holds(state):
+                    self._ports.forget(hold_id, list(accounts(state.wanted)))
             else:
                 self._durable[key] = state
                 due_ms = deadline_ms(state)

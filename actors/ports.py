@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -54,6 +54,9 @@ class MailboxPorts:
                 return asyncio.ensure_future(self._replace(action))
             case _:
                 raise AssertionError(f"{action!r} is not an action")
+
+    def forget(self, hold_id: str, accounts: Sequence[str]) -> None:
+        self._stock.forget(hold_id, accounts)
 
     async def _end_cart(self, action: model.EndCart) -> Any:
         command = cart_model.EndCheckout(

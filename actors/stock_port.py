@@ -19,6 +19,7 @@ from domain.messages import Refusal
 TENTATIVE_RETRIES = 2  # another buyer's take may fail elsewhere and give its units back in a moment
 TakeReply = stock.Held | stock.Shortage | stock.HoldState | Refusal
 
+FORGET_AFTER_S = 0.2
 _NO_ID = b""  # holds are idempotent by hold id
 
 
@@ -28,6 +29,7 @@ class StockPort:
     def __init__(self, router: Router, now_ms: Callable[[], int]) -> None:
         self._router = router
         self._now_ms = now_ms
+        self._forgotten: dict[str, list[str]] = {}
 
     def take(self, action: TakeStock) -> asyncio.Future[TakeReply]:
         """Hold on every shard, or say what is short."""
@@ -65,19 +67,34 @@ class StockPort:
         """The step on every shard that has a part; the first refusal speaks for all."""
         parts = self._router.split(action.legs)
         if len(parts) == 1:
-            return self._router.ask_shard(next(iter(parts)), _command(action, action.legs))
+            return self._router.ask_shard(next(iter(parts)), _command(action, action.legs, self._now_ms()))
         return asyncio.ensure_future(self._step_on_shards(action, parts))
 
     async def _step_on_shards(self, action: HoldStep, parts: Mapping[str, Sequence[str]]) -> stock.HoldState | Refusal:
         replies = await asyncio.gather(
-            *(
-                self._router.ask_shard(shard, _command(action, {key: action.legs[key] for key in keys}))
-                for shard, keys in parts.items()
-            )
+            *(self._router.ask_shard(shard, self._part_of(action, keys)) for shard, keys in parts.items())
         )
         refused = next((r for r in replies if isinstance(r, Refusal) or r.refused), None)
         reply: stock.HoldState | Refusal = refused or (replies[0] if replies else stock.HoldState("released"))
         return reply
+
+    def _part_of(self, action: HoldStep, keys: Sequence[str]) -> stock.StockCommand:
+        return _command(action, {key: action.legs[key] for key in keys}, self._now_ms())
+
+    def forget(self, hold_id: str, accounts: Sequence[str]) -> None:
+        """The saga behind the hold has ended: its shards are told soon, many at a time, and may forget it.
+
+        Nothing hangs on it but memory: what a crash here leaves untold is told at the next recovery.
+        """
+        for shard in self._router.split(accounts):
+            gathered = self._forgotten.setdefault(shard, [])
+            gathered.append(hold_id)
+            if len(gathered) == 1:
+                asyncio.get_running_loop().call_later(FORGET_AFTER_S, self._tell_forgotten, shard)
+
+    def _tell_forgotten(self, shard: str) -> None:
+        hold_ids = self._forgotten.pop(shard)
+        self._router.ask_shard(shard, stock.Forget(command_id=_NO_ID, hold_ids=tuple(hold_ids)))
 
     async def quote(self, accounts: Sequence[str]) -> list[stock.Offer]:
         """Facts and availability in the order asked. May be stale."""
@@ -92,25 +109,23 @@ class StockPort:
         return [offers[account] for account in accounts]
 
 
-def _command(action: HoldStep, legs: dict[str, int]) -> stock.StockCommand:
-    hold_id = action.hold_id
+def _command(action: HoldStep, legs: dict[str, int], now_ms: int) -> stock.StockCommand:
+    hold_id, until_ms, revision = action.hold_id, action.expires_at_ms, action.revision
     match action.verb:
         case "pin":
-            return stock.Pin(command_id=_NO_ID, hold_id=hold_id)
+            return stock.Pin(command_id=_NO_ID, hold_id=hold_id, revision=revision)
         case "unpin":
-            return stock.Unpin(command_id=_NO_ID, hold_id=hold_id, expires_at_ms=action.expires_at_ms)
+            return stock.Unpin(command_id=_NO_ID, hold_id=hold_id, expires_at_ms=until_ms, revision=revision)
         case "extend":
-            return stock.Extend(command_id=_NO_ID, hold_id=hold_id, expires_at_ms=action.expires_at_ms)
+            return stock.Extend(command_id=_NO_ID, hold_id=hold_id, expires_at_ms=until_ms, revision=revision)
         case "confirm":
             return stock.Confirm(command_id=_NO_ID, hold_id=hold_id)
         case "release":
             return stock.Release(command_id=_NO_ID, hold_id=hold_id)
         case "trim":
-            return stock.Trim(command_id=_NO_ID, hold_id=hold_id, revision=action.revision, target=legs)
+            return stock.Trim(command_id=_NO_ID, hold_id=hold_id, revision=revision, target=legs)
         case "give_back":
-            return stock.GiveBack(command_id=_NO_ID, hold_id=hold_id, legs=legs)
-        case "forget":
-            return stock.Forget(command_id=_NO_ID, hold_ids=(hold_id,))
+            return stock.GiveBack(command_id=_NO_ID, hold_id=hold_id, legs=legs, issued_at_ms=now_ms)
         case _:
             raise AssertionError(f"{action.verb} is not a step on a hold")
 

@@ -61,8 +61,8 @@ def verifier_of(data_dir: Path, settings: Settings) -> Verifier:
     """Production asks the identity provider's keys; development has one of its own in the data directory."""
     if settings.mode == "development":
         return Verifier([development_key(data_dir)])
-    provider = (settings.jwks_url, settings.jwt_issuer, settings.jwt_audience)  # load_settings demands all three
-    return Verifier([Jwks(*(str(part) for part in provider))])
+    # load_settings demands all three.
+    return Verifier([Jwks(str(settings.jwks_url), str(settings.jwt_issuer), str(settings.jwt_audience))])
 
 
 def worker() -> FastAPI:

@@ -22,7 +22,7 @@ class CartPolicy(msgspec.Struct, frozen=True):
     idle_ms: int = 1_800_000
 
 
-class CartLine(msgspec.Struct, frozen=True, array_like=True):
+class CartLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """``title`` and ``unit_price`` are what the buyer was last shown; a checkout prices anew."""
 
     id: str
@@ -32,7 +32,7 @@ class CartLine(msgspec.Struct, frozen=True, array_like=True):
     unit_price: int
 
 
-class Shown(msgspec.Struct, frozen=True, array_like=True):
+class Shown(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What stock says of a SKU just now, for the lines that hold it."""
 
     sku: str
@@ -40,12 +40,12 @@ class Shown(msgspec.Struct, frozen=True, array_like=True):
     unit_price: int
 
 
-class NewLine(msgspec.Struct, frozen=True, array_like=True):
+class NewLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sku: str
     quantity: int
 
 
-class Cart(msgspec.Struct, frozen=True, array_like=True):
+class Cart(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """``ordered``: it became an order. ``checkouts`` began with it and have not ended, oldest first.
 
     The last of them has the cart; the others are giving way to it, or have refused to and will have it back.
@@ -69,7 +69,7 @@ class Cart(msgspec.Struct, frozen=True, array_like=True):
         return self.checkouts[-1] if self.checkouts else None
 
 
-class Customer(msgspec.Struct, frozen=True, array_like=True):
+class Customer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A customer's pointer to the cart open on every device; ``before``: the former ones, newest first."""
 
     open_cart: str
@@ -164,7 +164,7 @@ CartCommand = (
 # ── replies ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class CartView(msgspec.Struct, frozen=True, array_like=True):
+class CartView(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The cart as its actor knows it; the edge adds totals and opens ``customer``."""
 
     id: str
@@ -180,16 +180,16 @@ class CartView(msgspec.Struct, frozen=True, array_like=True):
     owner: str
 
 
-class CartReply(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class CartReply(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     status: int
     cart: CartView
 
 
-class CartEnded(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class CartEnded(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     pass
 
 
-class OpenCart(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class OpenCart(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """``cart_id`` is None where the customer never had a cart; it may name one that was never made, when a
     crash came between: ``before`` is what the customer had until then."""
 
@@ -202,7 +202,7 @@ CartReplyType = CartReply | CartBegun | CartEnded | OpenCart | Refusal | Replaye
 # ── events ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class CartEventBase(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class CartEventBase(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     cart: str  # the storage key
 
 
@@ -234,7 +234,7 @@ class CartAnswered(CartEventBase, frozen=True):
     body: bytes
 
 
-class OpenCartSet(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class OpenCartSet(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     owner: str
     cart_id: str
 

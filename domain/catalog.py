@@ -14,7 +14,7 @@ MAX_QUANTITY = 999
 MAX_SKU_CHARACTERS = 64
 
 
-class Product(msgspec.Struct, frozen=True, array_like=True):
+class Product(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A product's facts; `prices` is a unit's price by currency, `purchase_limit` units per customer."""
 
     title: str
@@ -25,7 +25,7 @@ class Product(msgspec.Struct, frozen=True, array_like=True):
     purchase_limit: int | None = None
 
 
-class Line(msgspec.Struct, frozen=True, array_like=True):
+class Line(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """So many units of one SKU; `id` is the line's own and outlives changes of quantity."""
 
     id: str
@@ -33,7 +33,7 @@ class Line(msgspec.Struct, frozen=True, array_like=True):
     quantity: int
 
 
-class Quote(msgspec.Struct, frozen=True, array_like=True):
+class Quote(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the owner of a SKU knows of it; for an unknown SKU `product` is None and `available` 0."""
 
     sku: str

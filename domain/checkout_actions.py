@@ -158,10 +158,6 @@ def _after_pivot(state: Checkout) -> list[Action]:
     elif order.status == "canceled" and "give_back" not in state.steps:
         ticket = return_ticket(state)
         actions.append(HoldStep("give_back", "give_back", ticket, accounts(state.wanted)))
-    elif "forget" not in state.steps:
-        actions.append(_hold_step(state, "forget"))
-    elif order.status == "canceled" and "forget_return" not in state.steps:
-        actions.append(HoldStep("forget_return", "forget", return_ticket(state), accounts(state.wanted)))
     if state.cart_id is not None and "end_cart" not in state.steps:
         actions.append(EndCart(_in_round("end_cart", state), state.cart_id, state.id, True, None))
     return actions
@@ -170,6 +166,14 @@ def _after_pivot(state: Checkout) -> list[Action]:
 def return_ticket(state: Checkout) -> str:
     """The id under which a canceled order's units go back to stock."""
     return "r" + ids.body(state.id)
+
+
+def finished_holds(state: Checkout) -> list[str]:
+    """What a resting checkout leaves in stock to be forgotten; a released hold is forgotten by itself."""
+    if state.phase != "placed":
+        return []
+    hold_id = ids.body(state.id)
+    return [hold_id, return_ticket(state)] if "give_back" in state.steps else [hold_id]
 
 
 def _after_end(state: Checkout) -> list[Action]:

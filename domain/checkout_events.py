@@ -60,7 +60,7 @@ class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
     change: Change | UnsetType | None = UNSET
 
 
-class Event(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     checkout: str  # the storage key (an id's body)
 
 
@@ -114,7 +114,7 @@ class StepDone(Event, frozen=True):
     step: str
 
 
-class RulesPut(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class RulesPut(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     rules: Rules
 
 

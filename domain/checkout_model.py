@@ -275,7 +275,7 @@ class TakeStock(Action, frozen=True):
 
 
 class HoldStep(Action, frozen=True):
-    """``verb``: pin, unpin, extend, confirm, release, trim, give_back, forget. ``legs``: account → units.
+    """``verb``: pin, unpin, extend, confirm, release, trim, give_back. ``legs``: account → units.
 
     ``revision`` goes with pin, unpin, extend and trim: stock refuses one that a newer has overtaken.
     """
@@ -296,24 +296,24 @@ class CallGateway(Action, frozen=True):
 # ── results of actions ──────────────────────────────────────────────────────────────────────────────────
 
 
-class CartBegun(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class CartBegun(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     lines: tuple[Wanted, ...]
     currency: str
     previous: str | None
 
 
-class GaveWay(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class GaveWay(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """``refused`` is empty when the former checkout is gone, else why it stays."""
 
     refused: str = ""
 
 
-class LegOutcome(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class LegOutcome(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     leg: int
     outcome: Outcome
 
 
-class Done(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Done(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     pass
 
 
@@ -323,7 +323,7 @@ StepResult = CartBegun | GaveWay | LegOutcome | Done | Held | Shortage | HoldSta
 # ── replies ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class PaymentView(msgspec.Struct, frozen=True, array_like=True):
+class PaymentView(msgspec.Struct, frozen=True, array_like=True, gc=False):
     id: str
     method: str
     status: str
@@ -332,7 +332,7 @@ class PaymentView(msgspec.Struct, frozen=True, array_like=True):
     error: str | None = None
 
 
-class CheckoutView(msgspec.Struct, frozen=True, array_like=True):
+class CheckoutView(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The resource as API.md shows it, personal data sealed (opened at the edge with ``owner``'s key)."""
 
     id: str
@@ -360,7 +360,7 @@ class CheckoutView(msgspec.Struct, frozen=True, array_like=True):
     root: str
 
 
-class CheckoutReply(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class CheckoutReply(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """``status`` is 200, 201 or 202. A 202 is not final: the same key takes the same work up again."""
 
     status: int
@@ -368,17 +368,17 @@ class CheckoutReply(msgspec.Struct, frozen=True, array_like=True, tag=True):
     order: OrderView | None = None
 
 
-class OrderReply(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class OrderReply(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     order: OrderView
     owner: str
     root: str
 
 
-class RulesReply(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class RulesReply(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     rules: Rules
 
 
-class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Accepted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """The actor's own commands need no answer."""
 
 

@@ -35,7 +35,7 @@ class Policy(msgspec.Struct, frozen=True):
     outbox_destinations: tuple[str, ...] = ()
 
 
-class Rules(msgspec.Struct, frozen=True, array_like=True):
+class Rules(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The operator's tables. Every checkout shard has them, so pricing needs no other actor."""
 
     shipping: ShippingTable = ShippingTable()
@@ -64,7 +64,7 @@ UndoReason = Literal["declined", "refused", "buyer", "expired", "payment", "frau
 AskKind = Literal["start", "patch", "complete", "cancel", "confirm", "replace", "cancel_order"]
 
 
-class Problem(msgspec.Struct, frozen=True, array_like=True):
+class Problem(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A field that is ``missing`` or ``invalid`` (found at the edge, where the text can be read)."""
 
     field: str
@@ -72,13 +72,13 @@ class Problem(msgspec.Struct, frozen=True, array_like=True):
     message: str
 
 
-class Buyer(msgspec.Struct, frozen=True, array_like=True):
+class Buyer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sealed: bytes
     email_hash: str
     problems: tuple[Problem, ...] = ()
 
 
-class Address(msgspec.Struct, frozen=True, array_like=True):
+class Address(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sealed: bytes
     country: str
     region: str | None
@@ -90,14 +90,14 @@ class Address(msgspec.Struct, frozen=True, array_like=True):
         return Place(self.country, self.region, self.postal_code)
 
 
-class Wanted(msgspec.Struct, frozen=True, array_like=True):
+class Wanted(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One line as asked for; repeated SKUs are merged at the edge."""
 
     sku: str
     quantity: int
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True):
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     type: str
     code: str
     path: str
@@ -105,7 +105,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     severity: str
 
 
-class Payment(msgspec.Struct, frozen=True, array_like=True):
+class Payment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One payment as asked for; ``amount`` None takes the rest."""
 
     method: str
@@ -113,12 +113,12 @@ class Payment(msgspec.Struct, frozen=True, array_like=True):
     amount: int | None = None
 
 
-class Payments(msgspec.Struct, frozen=True, array_like=True):
+class Payments(msgspec.Struct, frozen=True, array_like=True, gc=False):
     payments: tuple[Payment, ...]
     expected_total: int | None = None
 
 
-class Fields(msgspec.Struct, frozen=True, array_like=True):
+class Fields(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a buyer may fill in. A field not in ``given`` is left as it is; given and None, it is cleared."""
 
     given: tuple[str, ...] = ()
@@ -129,7 +129,7 @@ class Fields(msgspec.Struct, frozen=True, array_like=True):
     lines: tuple[Wanted, ...] | None = None
 
 
-class Asked(msgspec.Struct, frozen=True, array_like=True):
+class Asked(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A command whose answer is still owed."""
 
     kind: AskKind
@@ -137,14 +137,14 @@ class Asked(msgspec.Struct, frozen=True, array_like=True):
     fingerprint: bytes
 
 
-class Undo(msgspec.Struct, frozen=True, array_like=True):
+class Undo(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Why the saga unwinds, and the refusal owed to whoever started what is undone."""
 
     reason: UndoReason
     refusal: Refusal | None = None
 
 
-class Change(msgspec.Struct, frozen=True, array_like=True):
+class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A patch under way: what it will make of the checkout once stock agrees; ``refusal`` once it cannot.
 
     ``expires_at_ms`` is the reservation's time if the change is made. ``skus``: everything held before or
@@ -158,7 +158,7 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
     skus: tuple[str, ...] = ()
 
 
-class Checkout(msgspec.Struct, frozen=True, array_like=True):
+class Checkout(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The saga's state. ``wanted`` are the lines asked for; ``lines`` the priced ones, once stock is held.
 
     ``version`` rises with everything a reader can see. ``revision`` numbers the steps on the hold. ``legs``

@@ -14,7 +14,7 @@ import msgspec
 HoldStatus = Literal["held", "pinned", "confirmed", "released", "expired", "returned"]
 
 
-class Account(msgspec.Struct, frozen=True, array_like=True):
+class Account(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Units received, confirmed away, and held. All whole numbers of the account's unit."""
 
     received: int = 0
@@ -30,7 +30,7 @@ class Account(msgspec.Struct, frozen=True, array_like=True):
         return self.received - self.confirmed - self.held
 
 
-class Hold(msgspec.Struct, frozen=True, array_like=True):
+class Hold(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Units set aside for one checkout. ``legs`` maps account to units; a finished hold is a tombstone.
 
     ``revision`` is that of the newest step: an older one has been overtaken on its way and is refused.
@@ -48,7 +48,7 @@ class Hold(msgspec.Struct, frozen=True, array_like=True):
         return self.status in ("held", "pinned")
 
 
-class Event(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """Base of the ledger's events; ``hold_id`` names the hold it concerns."""
 
     hold_id: str

@@ -19,12 +19,12 @@ OrderStatus = Literal["pending", "confirmed", "shipped", "delivered", "canceled"
 PaymentStatus = Literal["authorized", "paid", "refunded", "voided"]
 
 
-class Tracking(msgspec.Struct, frozen=True, array_like=True):
+class Tracking(msgspec.Struct, frozen=True, array_like=True, gc=False):
     carrier: str
     tracking_number: str
 
 
-class Amendment(msgspec.Struct, frozen=True, array_like=True):
+class Amendment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A change that stands beside what was confirmed; ``sealed`` is the address it tells."""
 
     at_ms: int
@@ -32,7 +32,7 @@ class Amendment(msgspec.Struct, frozen=True, array_like=True):
     sealed: bytes
 
 
-class Order(msgspec.Struct, frozen=True, array_like=True):
+class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The part of the saga's state that begins with the pivot.
 
     ``events`` counts its audit trail's entries. ``review``: it was placed pending, for an operator to see.
@@ -50,7 +50,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
     review: bool = False
 
 
-class PaymentLine(msgspec.Struct, frozen=True, array_like=True):
+class PaymentLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     id: str
     method: str
     status: str
@@ -59,7 +59,7 @@ class PaymentLine(msgspec.Struct, frozen=True, array_like=True):
     error: str | None = None
 
 
-class OrderView(msgspec.Struct, frozen=True, array_like=True):
+class OrderView(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The resource as API.md shows it; personal data sealed under ``owner``'s key."""
 
     id: str
@@ -86,7 +86,7 @@ class OrderView(msgspec.Struct, frozen=True, array_like=True):
 # ── rows that ride with the events ──────────────────────────────────────────────────────────────────────
 
 
-class OrderRow(msgspec.Struct, frozen=True, array_like=True):
+class OrderRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One row of ``orders``, immutable. ``body`` is the JSON of `OrderBody`."""
 
     order_id: str
@@ -100,7 +100,7 @@ class OrderRow(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
 
 
-class OrderStateRow(msgspec.Struct, frozen=True, array_like=True):
+class OrderStateRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The one row of ``order_state``: what is true of the order now. ``body`` is the JSON of `StateBody`."""
 
     order_id: str
@@ -111,7 +111,7 @@ class OrderStateRow(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
 
 
-class OrderEventRow(msgspec.Struct, frozen=True, array_like=True):
+class OrderEventRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One entry of the audit trail, appended; ``detail`` is JSON without personal data."""
 
     order_id: str
@@ -122,7 +122,7 @@ class OrderEventRow(msgspec.Struct, frozen=True, array_like=True):
     detail: bytes
 
 
-class OutboxRow(msgspec.Struct, frozen=True, array_like=True):
+class OutboxRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     order_id: str
     n: int
     destination: str

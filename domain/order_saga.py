@@ -224,7 +224,7 @@ def _code(leg: PaymentLeg) -> dict[str, str]:
 def step_done(turn: Turn, name: str, result: HoldState | Done) -> None:
     """A step that is retried forward has been answered; one that was refused is tried again."""
     step = name.partition(":")[0]
-    if isinstance(result, HoldState) and result.refused and not step.startswith("forget"):
+    if isinstance(result, HoldState) and result.refused:
         return
     turn.done(step)
     _answer_if_given_back(turn)

@@ -26,13 +26,13 @@ RESENDS = 1  # how often an authorization without an answer is sent again before
 _replace = msgspec.structs.replace
 
 
-class PaymentError(msgspec.Struct, frozen=True, array_like=True):
+class PaymentError(msgspec.Struct, frozen=True, array_like=True, gc=False):
     code: str
     retryable: bool
     message: str = ""
 
 
-class PaymentLeg(msgspec.Struct, frozen=True, array_like=True):
+class PaymentLeg(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """``amount`` in minor units. ``doubt``: what the last call did is not known, so ask before anything else.
 
     ``refused``: a capture, void or refund was refused; if the gateway's books agree, it is so for good.

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 
-class Authorize(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Authorize(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """Reserve `amount_minor` on the buyer's method; nothing is taken yet."""
 
     payment_id: str
@@ -25,7 +25,7 @@ class Authorize(msgspec.Struct, frozen=True, array_like=True, tag=True):
     idempotency_key: str
 
 
-class Capture(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Capture(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """Take up to the authorized amount, once; the rest of the authorization is released."""
 
     payment_id: str
@@ -33,14 +33,14 @@ class Capture(msgspec.Struct, frozen=True, array_like=True, tag=True):
     idempotency_key: str
 
 
-class Void(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Void(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """Give up a payment that is not captured, seen or unseen: a later authorize of it is declined."""
 
     payment_id: str
     idempotency_key: str
 
 
-class Refund(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Refund(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """Give back part or all of what was captured."""
 
     payment_id: str
@@ -48,7 +48,7 @@ class Refund(msgspec.Struct, frozen=True, array_like=True, tag=True):
     idempotency_key: str
 
 
-class Retrieve(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Retrieve(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """Ask how a payment stands; how an unknown outcome is made known."""
 
     payment_id: str
@@ -57,13 +57,13 @@ class Retrieve(msgspec.Struct, frozen=True, array_like=True, tag=True):
 GatewayRequest = Authorize | Capture | Void | Refund | Retrieve
 
 
-class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Accepted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """Done as asked (a void: voided, or nothing to void). `reference` is the gateway's own id."""
 
     reference: str
 
 
-class Declined(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Declined(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """Refused for good, nothing moved. `retryable`: a new attempt with the same method may succeed."""
 
     code: str
@@ -71,20 +71,20 @@ class Declined(msgspec.Struct, frozen=True, array_like=True, tag=True):
     message: str = ""
 
 
-class ActionRequired(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class ActionRequired(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """The buyer must act (3-D Secure, redirect) before the authorization is decided."""
 
     reference: str
     next_action: dict[str, Any]
 
 
-class Unknown(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Unknown(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """No answer, a reset or a 5xx: it may or may not have happened. Never to be taken for declined."""
 
     reason: str
 
 
-class NotNow(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class NotNow(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """Rate limit or conflict: surely nothing happened; the same request may be sent again."""
 
     retry_after_ms: int
@@ -96,7 +96,7 @@ PaymentState = Literal[
 ]
 
 
-class Retrieved(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Retrieved(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """How a payment stands. `none`: never seen. `processing`: an authorize is under way.
 
     `refunded` means all of it; after a partial refund the state stays `captured` with `refunded_minor` > 0.

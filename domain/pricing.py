@@ -23,7 +23,7 @@ TotalType = Literal["subtotal", "discount", "fulfillment", "tax", "total"]
 SHIPPING_TAX_CATEGORY = "standard"
 
 
-class Place(msgspec.Struct, frozen=True, array_like=True):
+class Place(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where the goods go, as far as prices depend on it; `country` is ISO 3166-1 alpha-2."""
 
     country: str
@@ -31,14 +31,14 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     postal_code: str | None = None
 
 
-class Discount(msgspec.Struct, frozen=True, array_like=True):
+class Discount(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """So much off the whole order: `amount` in minor units, not negative; `code` names the coupon."""
 
     code: str
     amount: int
 
 
-class PricedLine(msgspec.Struct, frozen=True, array_like=True):
+class PricedLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A line with its price, in minor units.
 
     `amount` is `unit_price * quantity`; `discount`, not negative, is the line's share of the discounts, not
@@ -56,7 +56,7 @@ class PricedLine(msgspec.Struct, frozen=True, array_like=True):
     tax_included: bool = False
 
 
-class Total(msgspec.Struct, frozen=True, array_like=True):
+class Total(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One entry of the totals in minor units; an `included` one is part of other entries, not of the sum."""
 
     type: TotalType
@@ -64,7 +64,7 @@ class Total(msgspec.Struct, frozen=True, array_like=True):
     included: bool = False
 
 
-class Pricing(msgspec.Struct, frozen=True, array_like=True):
+class Pricing(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A priced basket.
 
     `totals` stand in the order subtotal, discount, fulfillment, tax (to be added before included), total; the

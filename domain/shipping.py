@@ -16,7 +16,7 @@ import msgspec
 ANY_COUNTRY = "*"
 
 
-class ShippingOption(msgspec.Struct, frozen=True, array_like=True):
+class ShippingOption(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One way to ship; `amount` and the threshold `free_above` are minor units by currency."""
 
     id: str
@@ -27,7 +27,7 @@ class ShippingOption(msgspec.Struct, frozen=True, array_like=True):
     free_above: dict[str, int] = {}
 
 
-class Zone(msgspec.Struct, frozen=True, array_like=True):
+class Zone(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Countries (ISO 3166-1 alpha-2, or "*") that share the same options."""
 
     countries: tuple[str, ...]
@@ -49,7 +49,7 @@ class ShippingTable(msgspec.Struct, frozen=True, array_like=True, dict=True):
         return options
 
 
-class OfferedOption(msgspec.Struct, frozen=True, array_like=True):
+class OfferedOption(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An option as one buyer sees it: `amount` in minor units of the buyer's currency."""
 
     id: str

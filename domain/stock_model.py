@@ -24,7 +24,7 @@ def sku_of(account: str) -> str:
     return account[4:]
 
 
-class Stock(msgspec.Struct, frozen=True, array_like=True):
+class Stock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One account with its facts and the answers it gave to keyed commands."""
 
     figures: Account = Account()
@@ -166,13 +166,13 @@ ALWAYS_ADMITTED = (Confirm, Release, Unpin, Pin, GiveBack, Forget, Sweep, Trim, 
 # ── replies ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class ProductStored(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class ProductStored(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     sku: str
     product: Product
     created: bool
 
 
-class Offer(msgspec.Struct, frozen=True, array_like=True):
+class Offer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A quote for one account; ``product`` is None where there is no such SKU."""
 
     account: str
@@ -180,18 +180,18 @@ class Offer(msgspec.Struct, frozen=True, array_like=True):
     available: int
 
 
-class Quotes(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Quotes(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     offers: tuple[Offer, ...]
 
 
-class HoldLine(msgspec.Struct, frozen=True, array_like=True):
+class HoldLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     id: str
     quantity: int
     pinned: bool
     expires_at_ms: int
 
 
-class Levels(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Levels(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """All figures of one SKU; ``holds`` are filled in by `Inspect` (first 100)."""
 
     sku: str
@@ -203,13 +203,13 @@ class Levels(msgspec.Struct, frozen=True, array_like=True, tag=True):
     holds: tuple[HoldLine, ...] = ()
 
 
-class Held(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Held(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """The units are set aside. ``products``: account → facts of everything the take named."""
 
     products: dict[str, Product]
 
 
-class ShortLine(msgspec.Struct, frozen=True, array_like=True):
+class ShortLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """``known`` is False where there is no such SKU."""
 
     account: str
@@ -218,17 +218,18 @@ class ShortLine(msgspec.Struct, frozen=True, array_like=True):
     known: bool
 
 
-class Shortage(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Shortage(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """Nothing was held here by this take. Every account that is short, in the order asked.
 
-    ``held_elsewhere``: the take went to several shards and others of them did hold their part.
+    ``held_elsewhere``: units may be held all the same, so the hold must be released: the take went to several
+    shards and others of them did hold their part, or it was sent twice and one copy may still be on its way.
     """
 
     lines: tuple[ShortLine, ...]
     held_elsewhere: bool = False
 
 
-class HoldState(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class HoldState(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """Where the hold stands after the step; ``refused`` says why the step was not possible."""
 
     status: str
@@ -241,12 +242,12 @@ StockReply = ProductStored | Quotes | Levels | Held | Shortage | HoldState | Ref
 # ── events ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class ProductPut(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class ProductPut(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     sku: str
     product: Product
 
 
-class Received(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Received(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """Units came in (or, negative, were written off)."""
 
     sku: str
@@ -255,7 +256,7 @@ class Received(msgspec.Struct, frozen=True, array_like=True, tag=True):
     actor: str
 
 
-class Answered(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Answered(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     """The final answer to a command, kept for its repeats."""
 
     account: str

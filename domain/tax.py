@@ -18,7 +18,7 @@ from domain.money import half_up
 _RATE = re.compile(r"0(\.[0-9]{1,8})?|1(\.0{1,8})?")
 
 
-class TaxRate(msgspec.Struct, frozen=True, array_like=True):
+class TaxRate(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One row of the table; `rate` is a decimal as in "0.19", None (or "") in a condition matches everything.
 
     `included`: prices contain the tax already. `shipping`: the rate applies to the shipping amount too.

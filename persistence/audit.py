@@ -198,9 +198,7 @@ class _Audit:
                 text = f"There is an order, but {state.id} has placed none ({state.phase})."
                 self._report(Violation("order_unknown", rows.order_id, text))
 
-    def _payments(
-        self, shard: Shard, state: Checkout, books: Mapping[str, Sequence[Fact]], *, certain: bool
-    ) -> None:
+    def _payments(self, shard: Shard, state: Checkout, books: Mapping[str, Sequence[Fact]], *, certain: bool) -> None:
         for leg in state.legs:
             if leg.gateway != _AUDITED_GATEWAY:
                 continue
@@ -247,7 +245,5 @@ def _order_rows(row: asyncpg.Record, state: asyncpg.Record | None, entries: Sequ
     """What the tables have of one order. Columns are named as the fields are."""
     confirmed = dict(row)
     intact = confirmed.pop("crc") == order_crc(row["order_id"], row["body"])
-    stands = (
-        dict(state) if state is not None else dict.fromkeys(("version", "status", "payment_status", "state"))
-    )
+    stands = dict(state) if state is not None else dict.fromkeys(("version", "status", "payment_status", "state"))
     return OrderRows(**(stands | confirmed), intact=intact, entries=entries)

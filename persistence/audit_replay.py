@@ -43,9 +43,7 @@ class Core(NamedTuple):
 
 CORES: Final[Mapping[str, Core]] = {
     "stock": Core(StockEvent, {"account": Stock, "hold": Hold}, stock.touches, stock.evolve),
-    "checkout": Core(
-        CheckoutEvent, {"checkout": Checkout, "rules": Rules}, checkout.touches, checkout.evolve
-    ),
+    "checkout": Core(CheckoutEvent, {"checkout": Checkout, "rules": Rules}, checkout.touches, checkout.evolve),
     "cart": Core(CartEvent, {"cart": Cart, "customer": Customer}, cart.touches, cart.evolve),
 }
 
@@ -75,6 +73,7 @@ class ShardReplay:
     ) -> None:
         self.shard = shard
         self.records = 0
+        self.last_seq = shard.head  # the newest record there is, or should be
         self.damaged_seq = 0  # the newest record that is missing or unreadable; 0: none
         self.unread: list[Key] = []  # entities whose snapshots are damaged
         self.in_journal: list[Key] = []  # entities that the journal alone knows
@@ -83,29 +82,22 @@ class ShardReplay:
         self._core = CORES[shard.kind]
         self._events: dict[Key, list[tuple[int, Any]]] = defaultdict(list)
         self._decode_events = msgspec.msgpack.Decoder(list[self._core.event_type]).decode  # type: ignore[name-defined]
-        self._decoders = {
-            kind: msgspec.msgpack.Decoder(t).decode for kind, t in self._core.state_types.items()
-        }
+        self._decoders = {kind: msgspec.msgpack.Decoder(t).decode for kind, t in self._core.state_types.items()}
 
     # ── the journal ─────────────────────────────────────────────────────────────────────────────────────
 
     async def read(self) -> None:
         """Verify every record that is kept, and sort its events by the entities they concern."""
         expected, at_ms = self.shard.tail, 0
-        async for row in self._connection.cursor(
-            sql("audit_journal"), self.shard.id, self.shard.tail, prefetch=PAGE
-        ):
+        async for row in self._connection.cursor(sql("audit_journal"), self.shard.id, self.shard.tail, prefetch=PAGE):
             self._missing(expected, min(row["seq"], self.shard.head + 1))
             expected = row["seq"] + 1
+            self.last_seq = max(self.last_seq, row["seq"])
             self.records += 1
             if row["seq"] > self.shard.head:
-                self._named(
-                    row["seq"], "journal_record_unexpected", f"The shard's head is {self.shard.head}."
-                )
+                self._named(row["seq"], "journal_record_unexpected", f"The shard's head is {self.shard.head}.")
             elif row["at_ms"] < at_ms:
-                self._named(
-                    row["seq"], "journal_record_damaged", "Its time is before that of the record before it."
-                )
+                self._named(row["seq"], "journal_record_damaged", "Its time is before that of the record before it.")
             at_ms = max(at_ms, row["at_ms"])
             self._sort(row)
         self._missing(expected, self.shard.head + 1)
@@ -165,8 +157,8 @@ class ShardReplay:
         older = None
         if row["prev_seq"] is not None:
             older = self._read_state(key, row["prev_seq"], row["prev_state"], row["prev_crc"])
-        if row["seq"] > self.shard.head:
-            text = f"It is of record {row['seq']}, the shard's head is {self.shard.head}."
+        if row["seq"] > self.last_seq:
+            text = f"It is of record {row['seq']}, the last one is {self.last_seq}."
             self._report(Violation("snapshot_damaged", _name(key), text))
         if newer is None and (older is None or not self._leads(row)):
             self.unread.append(key)
@@ -181,16 +173,12 @@ class ShardReplay:
     def _read_state(self, key: Key, seq: int, state: bytes, crc: int) -> Any:
         """The state of one generation; None, and named, if it is damaged."""
         if snapshot_crc(key, seq, state) != crc:
-            self._report(
-                Violation("snapshot_damaged", _name(key), f"The checksum of record {seq}'s does not fit.")
-            )
+            self._report(Violation("snapshot_damaged", _name(key), f"The checksum of record {seq}'s does not fit."))
             return None
         try:
             return self._decoders[key[0]](state)
         except (msgspec.MsgspecError, KeyError) as error:
-            self._report(
-                Violation("snapshot_damaged", _name(key), f"Record {seq}'s cannot be read: {error}.")
-            )
+            self._report(Violation("snapshot_damaged", _name(key), f"Record {seq}'s cannot be read: {error}."))
             return None
 
     def _leads(self, row: asyncpg.Record) -> bool:
@@ -231,9 +219,7 @@ class ShardReplay:
         except _CANNOT_APPLY:
             return False
 
-    def _apply(
-        self, key: Key, state: Any, events: Iterable[tuple[int, Any]], after_seq: int, up_to_seq: int
-    ) -> Any:
+    def _apply(self, key: Key, state: Any, events: Iterable[tuple[int, Any]], after_seq: int, up_to_seq: int) -> Any:
         """The state after the events of the records in (after_seq, up_to_seq]."""
         for seq, event in events:
             if not after_seq < seq <= up_to_seq:
@@ -244,9 +230,7 @@ class ShardReplay:
                 if state is None:
                     continue  # the rest of an earlier life, whose beginning is cut away
                 if not self.damaged_seq:
-                    self._named(
-                        seq, "journal_unreplayable", f"It cannot be applied to {_name(key)}: {error}."
-                    )
+                    self._named(seq, "journal_unreplayable", f"It cannot be applied to {_name(key)}: {error}.")
                 return state
         return state
 

@@ -63,7 +63,7 @@ async def test_the_stock_of_a_sku_shows_who_holds_it(open_page: OpenPage, site: 
     """With the owner and its epoch; adjusting says why it is refused."""
     started = await site.shop.post("/v1/checkouts", {"line_items": [{"sku": ROSES, "quantity": 4}]})
     page = await open_board(open_page, site)
-    await page.get_by_label("SKU").fill(ROSES)
+    await page.get_by_role("combobox", name="SKU").fill(ROSES)
     await button(page, "Look up").click()
     account = page.locator("#stock")
     await expect(account).to_contain_text("stock-0")

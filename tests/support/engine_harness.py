@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import blake2b
 from typing import Any, Literal
@@ -71,6 +71,10 @@ class _MortalPorts:
 
     def start(self, action: model.Action) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().create_future() if self.dead else self._ports.start(action)
+
+    def forget(self, hold_id: str, accounts: Sequence[str]) -> None:
+        if not self.dead:
+            self._ports.forget(hold_id, accounts)
 
 
 class Engine:

@@ -24,6 +24,7 @@ import pytest
 
 START_S = 90.0
 STOP_S = 60.0
+GONE_S = 3.0
 POLL_S = 0.05
 ROOT = Path(__file__).parents[2]
 
@@ -94,15 +95,17 @@ class Server:
         """End it as a user would, and return its exit code. What it left behind is killed, and fails the test."""
         if self._process is None:
             return 0
-        processes = self.processes()
+        known = {process: _command_line(process) for process in self.processes()}
         self._process.send_signal(number)
         try:
             code = self._process.wait(STOP_S)
         finally:
-            left = [process for process in processes if process.is_running() and not _is_zombie(process)]
+            # The kernel may still be at work on those that were killed a moment ago.
+            _, alive = psutil.wait_procs(known, GONE_S)
+            left = [process for process in alive if not _is_zombie(process)]
             _kill(left)
             self._process = None
-        assert not left, f"left behind: {[process.pid for process in left]}"
+        assert not left, f"left behind: {[known[process] for process in left]}"
         return code
 
     def crash(self) -> None:

@@ -428,7 +428,5 @@ def stock_command(action: Any, part: dict[str, int], now_ms: int) -> stock.Stock
             return stock.Release(command_id=b"", hold_id=hold_id)
         case "give_back":
             return stock.GiveBack(command_id=b"", hold_id=hold_id, legs=part, issued_at_ms=now_ms)
-        case "forget":
-            return stock.Forget(command_id=b"", hold_ids=(hold_id,))
         case _:
             raise AssertionError(action.verb)

@@ -20,7 +20,7 @@ from domain import checkout_model as model
 from domain.checkout_actions import next_actions, resting
 from domain.checkout_refusals import is_final
 from domain.messages import Refusal, Replayed
-from domain.stock import account_of
+from domain.stock import Shortage, account_of
 from tests.unit.checkout_world import ALL, AWAY, BUYER, HOME, PRICE, READY, Shop, shard_of, stock_command, wanted
 
 UNITS = {"tea": 4, "mug": 3, "milk": 2}
@@ -128,16 +128,18 @@ class SagaMachine(RuleBasedStateMachine):
     # ── the world ───────────────────────────────────────────────────────────────────────────────────────
 
     @precondition(lambda self: any(next_actions(state) for state in self.shop.states()))
-    @rule(data=st.data(), fault=st.sampled_from(("", "", *FAULTS)), lost=st.booleans())
-    def perform(self, data: st.DataObject, fault: str, lost: bool) -> None:
+    @rule(data=st.data(), fault=st.sampled_from(("", "", *FAULTS)), lost=st.booleans(), resent=st.booleans())
+    def perform(self, data: st.DataObject, fault: str, lost: bool, resent: bool) -> None:
         """Do one wanted action. Its outcome is delivered at once, or later, or never."""
         state = one_of(data, [state for state in self.shop.states() if next_actions(state)])
         action = one_of(data, next_actions(state))
         if isinstance(action, model.CallGateway) and fault:
             self.shop.gateway.faults.append(fault)
-        if isinstance(action, model.HoldStep | model.TakeStock):
-            self.messages.append((self.shop.now_ms, action))
         result = self.shop.do(action)
+        if isinstance(result, Shortage) and resent:
+            result = msgspec.structs.replace(result, held_elsewhere=True)
+        if isinstance(action, model.HoldStep | model.TakeStock) and (resent or not isinstance(result, Shortage)):
+            self.messages.append((self.shop.now_ms, action))
         if result is not None:
             self.outcomes.append((state.id, action.name, result))
             if not lost:

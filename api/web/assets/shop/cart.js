@@ -1,25 +1,13 @@
 // The guest's cart, as the API has it: every change is a call, and what comes back is what is shown.
 
 import { call, newKey } from "../lib/http.js";
-import { visit } from "../lib/storage.js";
 import { keepToken, remember, shop, tell } from "./state.js";
 
 /** Takes up the cart of an earlier visit, if it is still open. */
-export async function resumeCart() {
-  const former = visit.read();
-  if (!former) return;
-  shop.token = former.token;
-  shop.currency = former.currency ?? shop.currency;
+export async function resumeCart(former) {
   if (!former.cartId) return;
   const answer = await call("GET", `/v1/carts/${former.cartId}`, { token: shop.token });
   if (answer.ok && answer.body.status === "open") adopt(answer.body);
-}
-
-export async function reloadCart() {
-  if (!shop.cart) return;
-  const answer = await call("GET", `/v1/carts/${shop.cart.id}`, { token: shop.token });
-  if (answer.ok && answer.body.status === "open") adopt(answer.body);
-  else if (answer.ok || answer.status === 404) dropCart();
 }
 
 export async function addToCart(sku, quantity = 1) {

@@ -179,7 +179,7 @@ async function send(payment) {
 }
 
 /** What follows a payment or its confirmation; orders and steps at the bank have shown themselves already. */
-export function afterPayment(answer) {
+function afterPayment(answer) {
   if (answer.ok) return;
   const { code } = answer.body ?? {};
   if (code === "payment_failed") {

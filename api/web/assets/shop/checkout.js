@@ -4,7 +4,6 @@ import { pause } from "../lib/dom.js";
 import { watchCheckout } from "../lib/events.js";
 import { call, newKey } from "../lib/http.js";
 import { totalOf } from "../lib/money.js";
-import { visit } from "../lib/storage.js";
 import { dropCart } from "./cart.js";
 import { keepToken, refreshStock, remember, shop, tell, underWay } from "./state.js";
 
@@ -26,9 +25,8 @@ export async function startCheckout(onShortage) {
 }
 
 /** Takes up the checkout of an earlier visit, if it is still under way. */
-export async function resumeCheckout() {
-  const id = visit.read()?.checkoutId;
-  if (id) await fetchCheckout(id);
+export async function resumeCheckout(former) {
+  if (former.checkoutId) await fetchCheckout(former.checkoutId);
 }
 
 export async function patchCheckout(fields) {

@@ -1,7 +1,7 @@
 // The demo shop: loads what is for sale, takes up an earlier visit, and shows the page that the address names.
 
 import { announce, byId, h, render } from "../lib/dom.js";
-import { takeTokenFromAddress } from "../lib/storage.js";
+import { takeTokenFromAddress, visit } from "../lib/storage.js";
 import { installCallsPanel } from "./calls-panel.js";
 import { installCartDrawer, openCart } from "./cart-drawer.js";
 import { resumeCart, switchCurrency } from "./cart.js";
@@ -29,8 +29,7 @@ async function start() {
   installCheckoutView();
   installCountdown();
   if (!(await loadShop())) byId("unreachable").hidden = false;
-  await resumeCart();
-  await resumeCheckout();
+  await resume(visit.read());
   showCatalogue({ onAdded: openCart });
   showLinks();
   installCurrency();
@@ -41,10 +40,22 @@ async function start() {
   keepStockFresh();
 }
 
+/** Takes up an earlier visit. It was read before: what is done here is remembered, too. */
+async function resume(former) {
+  if (!former) return;
+  shop.token = former.token;
+  shop.currency = former.currency;
+  await resumeCart(former);
+  await resumeCheckout(former);
+}
+
 function navigate(byUser) {
   const { hash } = window.location;
   const page = PAGES.find(({ at }) => at.test(hash));
-  for (const { view } of PAGES) byId(view).hidden = view !== page.view;
+  for (const { view } of PAGES) {
+    byId(view).hidden = view !== page.view;
+    if (byId(view).hidden) byId(view).querySelectorAll(".panel, .summary").forEach((part) => render(part));
+  }
   document.title = `${page.title} · Petal & Parcel`;
   page.open(decodeURIComponent(page.at.exec(hash)[1] ?? ""));
   showReservation();

@@ -3,7 +3,7 @@
 import { call } from "../lib/http.js";
 import { visit } from "../lib/storage.js";
 
-export const changed = new EventTarget();
+const changed = new EventTarget();
 
 export const shop = {
   config: { mode: "", dashboard_url: "" },
