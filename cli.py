@@ -106,7 +106,7 @@ def _start_block(facts: dict[str, Any], ops: str | None, config: Any) -> str:
     lines = [
         f"Demo shop      {url}/" if config.demo else f"API            {url}/v1",
         f"API reference  {url}/docs",
-        f"Operators      {url}/ops",
+        f"Operators      {url}/ops" + (f"#token={ops}" if ops else ""),
         f"Ray dashboard  {facts['dashboard_url']}",
     ]
     if ops is not None:

@@ -45,8 +45,7 @@ def shipping_table() -> Document:
     zones = groupby(_rows("shipping"), key=lambda row: row["countries"])
     return {
         "zones": [
-            {"countries": countries.split(), "options": [_option(row) for row in rows]}
-            for countries, rows in zones
+            {"countries": countries.split(), "options": [_option(row) for row in rows]} for countries, rows in zones
         ]
     }
 

@@ -8,6 +8,7 @@ in the audit's own transaction; applies the real cores, and decides nothing.
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -27,6 +28,7 @@ from persistence.journal import record_crc, snapshot_crc
 from persistence.sql import sql
 
 PAGE: Final = 200  # entities between two looks at the event loop
+RECORDS: Final = 5  # journal records likewise: one may have thousands of events
 
 # What the cores raise on an event that does not belong to the state it meets.
 _CANNOT_APPLY: Final = (AssertionError, AttributeError, KeyError, TypeError)
@@ -89,7 +91,8 @@ class ShardReplay:
     async def read(self) -> None:
         """Verify every record that is kept, and sort its events by the entities they concern."""
         expected, at_ms = self.shard.tail, 0
-        async for row in self._connection.cursor(sql("audit_journal"), self.shard.id, self.shard.tail, prefetch=PAGE):
+        kept = (sql("audit_journal"), self.shard.id, self.shard.tail)
+        async for row in self._connection.cursor(*kept, prefetch=RECORDS):
             self._missing(expected, min(row["seq"], self.shard.head + 1))
             expected = row["seq"] + 1
             self.last_seq = max(self.last_seq, row["seq"])
@@ -141,7 +144,9 @@ class ShardReplay:
             if len(page) == PAGE:
                 yield page
                 page = []
-        for key, events in self._events.items():
+        for n, (key, events) in enumerate(self._events.items()):
+            if n % PAGE == 0:
+                await asyncio.sleep(0)  # nothing is awaited in this loop: let others have the event loop
             state = self._born_in_journal(key, events)
             if state is not None:
                 self.in_journal.append(key)

@@ -109,9 +109,7 @@ async def test_a_declined_card_is_no_end(open_page: OpenPage, site: Site) -> Non
     await pay_with(page, "pm_card_visa")
     await order_number(page)
     await page.locator("#calls > summary").click()
-    statuses = (
-        await page.locator("#calls-list > li", has_text="/complete").locator(".status").all_inner_texts()
-    )
+    statuses = await page.locator("#calls-list > li", has_text="/complete").locator(".status").all_inner_texts()
     assert statuses == ["200", "402"]
     assert len(await site.shop.ledger("capture")) == 1
 
@@ -131,9 +129,7 @@ async def test_the_last_unit_goes_to_the_quicker_one(open_page: OpenPage, site: 
     await expect(slow.locator("#cart .is-short")).to_contain_text("Sold out")
     assert (await site.shop.figures(RIBBONS))["reserved"] == 0
     await button(slow, "Take what there is").click()
-    await expect(slow.locator("#checkout-panel")).to_contain_text(
-        "Red Toadstool LED Night Light is out of stock"
-    )
+    await expect(slow.locator("#checkout-panel")).to_contain_text("Red Toadstool LED Night Light is out of stock")
     await expect(slow.locator("#checkout-summary .line")).to_have_count(1)
     assert (await site.shop.figures(RIBBONS))["reserved"] == 1
 
@@ -151,9 +147,7 @@ async def test_the_shelf_shows_what_is_there_now(open_page: OpenPage, site: Site
 @pytest.mark.parametrize(
     ("token", "place"), [("pm_card_authenticationRequired", "your bank"), ("pm_sandbox_paypal", "PayPal")]
 )
-async def test_a_step_at_the_bank_ends_in_an_order(
-    open_page: OpenPage, site: Site, token: str, place: str
-) -> None:
+async def test_a_step_at_the_bank_ends_in_an_order(open_page: OpenPage, site: Site, token: str, place: str) -> None:
     """An operator's token stands in for the bank; a wrong one is said to be wrong."""
     page = await open_page()
     await check_out(page, ROSES)
@@ -201,9 +195,7 @@ async def test_an_unknown_outcome_is_waited_for(open_page: OpenPage, site: Site)
     assert len(await site.shop.ledger("capture")) == 1
 
 
-async def test_a_reservation_that_runs_out_is_said_and_can_be_renewed(
-    open_page: OpenPage, site: Site
-) -> None:
+async def test_a_reservation_that_runs_out_is_said_and_can_be_renewed(open_page: OpenPage, site: Site) -> None:
     """The stream of events tells the page; the cart is as it was."""
     page = await open_page()
     await check_out(page, CAKESTAND)
@@ -239,9 +231,7 @@ async def test_another_currency_keeps_the_lines(open_page: OpenPage) -> None:
     await expect(page.locator("#cart .total dd")).to_have_text("¥10,400")
 
 
-async def test_buy_now_is_one_call_and_a_decline_leads_to_the_checkout(
-    open_page: OpenPage, site: Site
-) -> None:
+async def test_buy_now_is_one_call_and_a_decline_leads_to_the_checkout(open_page: OpenPage, site: Site) -> None:
     """What was entered and reserved is not lost."""
     page = await open_page()
     await card_of(page, ROSES).get_by_role("link", name="Buy now").click()

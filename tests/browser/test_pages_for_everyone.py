@@ -17,9 +17,7 @@ UNNAMED = """() => [...document.querySelectorAll("button, a[href], input, select
 TWICE = """() => { const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
   return ids.filter((id, index) => ids.indexOf(id) !== index); }"""
 PICTURES = """() => [...document.images].filter((image) => image.getAttribute("alt") === null).length"""
-HEADINGS = (
-    """() => [...document.querySelectorAll("h1")].filter((heading) => heading.checkVisibility()).length"""
-)
+HEADINGS = """() => [...document.querySelectorAll("h1")].filter((heading) => heading.checkVisibility()).length"""
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 SMALL = """() => [...document.querySelectorAll(".button, .step, .icon, input, select")]
   .filter((element) => element.checkVisibility() && !element.closest("label"))

@@ -16,7 +16,7 @@ import msgspec
 from domain import cart, cart_model, checkout, ids, stock
 from domain import checkout_model as model
 from domain.catalog import Product
-from domain.checkout_actions import next_actions
+from domain.checkout_actions import finished_holds, next_actions, resting
 from domain.messages import Decision, Key, Replayed
 from domain.payments import (
     Accepted,
@@ -306,8 +306,16 @@ class Shop:
             for state in before:
                 self.step(state.id)
             if self.states() == before:
+                self._forget()
                 return
         raise AssertionError("the sagas do not come to rest")
+
+    def _forget(self) -> None:
+        """Stock may forget the holds of those that rest."""
+        for state in filter(resting, self.states()):
+            forget = stock.Forget(command_id=b"", hold_ids=tuple(finished_holds(state)))
+            for core in self.stocks.values():
+                core.ask(forget, self.now_ms)
 
     def run(self, command: Any) -> Any:
         """Ask, let everything settle, and give the answer."""

@@ -10,83 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain import checkout_views as views
 from domain import ids
 from domain.audit import StockTally, Violation
 from domain.audit_money import Fact, add_up, book_violations, leg_violations, settlement_violations
-from domain.audit_orders import OrderRows, row_violations
+from domain.audit_orders import row_violations
 from domain.checkout_state import Buyer, Checkout, Wanted
 from domain.ledger_events import Account, Hold
-from domain.order import Order, payment_status, state_row
+from domain.order import Order
 from domain.payment_leg import PaymentLeg, intend
 from domain.payments import Authorize, BookEntry, Capture, Refund, Void
 from domain.pricing import PricedLine, Total
 from gateways.sandbox_book import Resolve, decide, standing
+from tests.support.placed_order import BODY, CHECKOUT, NOW_MS, ORDER, PAYMENT, TOTAL, leg, placed, rows_of
 
-NOW_MS = 1_800_000_000_000
-BODY = "0123456789abcdef"
-CHECKOUT = ids.make("chk", NOW_MS, BODY)
-ORDER = ids.make("ord", NOW_MS, BODY)
-PAYMENT = "pay_1"
-TOTAL = 2500
 BOUND_MS = 10_000
 replace = msgspec.structs.replace
-
-
-def leg(status: str = "captured", intent: str = "none", **changes: Any) -> PaymentLeg:
-    return PaymentLeg(PAYMENT, "card", "sandbox", "tok", TOTAL, status, intent, **changes)  # type: ignore[arg-type]
-
-
-def placed(**changes: Any) -> Checkout:
-    """A checkout just past everything: sold, captured, closed."""
-    state = Checkout(
-        id=CHECKOUT,
-        owner="g:guest",
-        root=BODY,
-        customer=None,
-        cart_id=None,
-        currency="USD",
-        phase="placed",
-        created_at_ms=NOW_MS,
-        updated_at_ms=NOW_MS,
-        wanted=(Wanted("A", 2),),
-        on_shortage="reject",
-        express=None,
-        expires_at_ms=NOW_MS,
-        lines=(PricedLine("li_1", "A", "The A", 2, 1000, 2000),),
-        totals=(Total("subtotal", 2000), Total("fulfillment", 500), Total("total", 2500)),
-        total=TOTAL,
-        buyer=Buyer(b"sealed", "hash"),
-        legs=(leg(),),
-        steps=("confirm", "forget"),
-        order=Order(ORDER, NOW_MS, "confirmed", NOW_MS),
-    )
-    return replace(state, **changes)
-
-
-def rows_of(state: Checkout, **changes: Any) -> OrderRows:
-    """The rows that were written with this state."""
-    assert state.order is not None
-    row = views.order_row(state)
-    legs = views.current_legs(state)
-    rows = OrderRows(
-        row.order_id,
-        row.checkout_id,
-        row.number,
-        row.owner,
-        row.email_hash,
-        row.currency,
-        row.total,
-        row.placed_at_ms,
-        row.body.decode(),
-        True,
-        state.order.events,
-        state.order.status,
-        payment_status(legs),
-        state_row(state.order, legs, NOW_MS).body.decode(),
-        range(1, state.order.events + 1),
-    )
-    return rows._replace(**changes)
 
 
 def codes(violations: Sequence[Violation]) -> list[str]:
@@ -111,7 +49,7 @@ def tallied(
 ) -> list[str]:
     """The codes of everything the tally finds in a shop."""
     tally = StockTally()
-    found = []
+    found: list[Violation] = []
     for sku, figures in accounts.items():
         tally.account(f"sku:{sku}", figures)
     for each in holds:
@@ -203,7 +141,7 @@ def test_a_hold_over_several_shards_is_one_hold() -> None:
 
 @pytest.mark.parametrize(("late_ms", "expected"), [(69_999, []), (70_001, ["hold_overdue"])])
 def test_an_expired_hold_has_a_minute_of_grace_and_the_bound(late_ms: int, expected: list[str]) -> None:
-    states = [placed(phase="open", order=None)]
+    states = [placed(phase="open", order=None, steps=())]
     assert tallied({"A": Account(5, 0, 2)}, [hold("held")], states, now_ms=NOW_MS + late_ms) == expected
 
 

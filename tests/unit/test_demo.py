@@ -38,9 +38,7 @@ class ApplicationClient:
         self.fails_at: str | None = None
         self.paths: list[str] = []
 
-    async def put_products(
-        self, products: Sequence[dict[str, Any]], *, dry_run: bool = False
-    ) -> list[BatchResult]:
+    async def put_products(self, products: Sequence[dict[str, Any]], *, dry_run: bool = False) -> list[BatchResult]:
         body = {"products": list(products), "dry_run": dry_run}
         answer = await self.call("POST", "/v1/ops/products/batch", body)
         return msgspec.json.decode(answer, type=dict[str, list[BatchResult]])["results"]
