@@ -321,7 +321,7 @@ def _run_sale(url: str, operator_token: str, options: dict[str, Any], out: Path)
         result = uvloop.run(run_sale(SaleConfig(url=url, token=operator_token, **options)))
     except SaleFailedError as error:
         raise _fail(str(error)) from None
-    print_result(result, Console())
+    print_result(result, Console(width=None if sys.stdout.isatty() else 110))
     for path in write_reports(result, out):
         typer.echo(f"wrote {path}")
     return int(result.exit_code)

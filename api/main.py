@@ -87,6 +87,7 @@ def worker() -> FastAPI:
             currency=settings.currency,
             rate_limits_on=settings.rate_limits_on,
             sandbox_on=settings.mode == "development",
+            max_body_bytes=settings.max_body_bytes,
             public_url=f"http://{config['host']}:{config['port']}",
             dashboard_url=config["dashboard_url"],
             demo_on=config["demo"],

@@ -114,8 +114,9 @@ def _request_id(scope: Scope) -> str:
 def _check_head(scope: Scope) -> None:
     path, query = scope["path"], scope["query_string"]
     # Servers put U+FFFD where a path is not UTF-8, so that two different paths would name one thing.
-    if "\0" in path or "\ufffd" in path:
-        raise field_problem("path", "invalid", "Must be percent-encoded UTF-8 without NUL characters.")
+    # And a line break is the one character that a pattern of the router does not match.
+    if "\0" in path or "\n" in path or "\ufffd" in path:
+        raise field_problem("path", "invalid", "Must be percent-encoded UTF-8 without NUL or line breaks.")
     if b"%" in query and not _is_clean_text(unquote_to_bytes(query)):
         raise field_problem("query", "invalid", "Must be percent-encoded UTF-8 without NUL characters.")
     where = card_numbers.find_in_headers(scope["headers"]) or card_numbers.find_in_url(path, query)

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     rate_limits: Literal["on", "off"] | None = Field(
         None, description="Per-caller limits; by default on in production only."
     )
-    max_body_bytes: int = Field(262_144, ge=1024, le=16_777_216, description="Largest request body.")
+    max_body_bytes: int = Field(1_048_576, ge=1024, le=16_777_216, description="Largest request body.")
     max_queue: int = Field(20_000, ge=100, description="Commands an actor holds before it refuses new work as busy.")
     stock_shards: int = Field(1, ge=1, le=256, description="Stock actors of a new installation.")
     cart_shards: int = Field(1, ge=1, le=256, description="Cart actors of a new installation.")

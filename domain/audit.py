@@ -74,12 +74,12 @@ class StockTally:
                 text = f"{state.id} is {state.phase}, but nothing is pinned for it of {', '.join(unheld)}."
                 yield Violation("hold_missing", key, text)
         if late:
-            yield from _unfinished(state, any(part.live for part in parts))
+            yield from _unfinished(state, any(part.live and part.legs for part in parts))
 
     def leftovers(self) -> Iterator[Violation]:
         """Once every checkout has passed: holds that none of them has."""
         for hold_id, parts in self._parts.items():
-            if any(part.live for part in parts):
+            if any(part.live and part.legs for part in parts):
                 yield Violation("hold_orphaned", hold_id, "No checkout has this hold.")
 
     def totals(self, *, orders_known: bool) -> Iterator[Violation]:
@@ -112,9 +112,7 @@ def _sold(state: Checkout, parts: Iterable[Hold]) -> Mapping[str, int]:
         return {}
     if "confirm" in state.steps:
         return accounts(state.wanted)
-    return {
-        account: units for part in parts if part.status == "confirmed" for account, units in part.legs.items()
-    }
+    return {account: units for part in parts if part.status == "confirmed" for account, units in part.legs.items()}
 
 
 def _unfinished(state: Checkout, held: bool) -> Iterator[Violation]:

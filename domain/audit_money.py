@@ -101,9 +101,7 @@ def add_up(facts: Sequence[Fact]) -> Book:
     )
 
 
-def _state(
-    authorized: int, captured: int, refunded: int, *, voided: bool, waiting: bool, declined: bool
-) -> str:
+def _state(authorized: int, captured: int, refunded: int, *, voided: bool, waiting: bool, declined: bool) -> str:
     if captured:
         return "captured" if refunded < captured else "refunded"
     if voided:

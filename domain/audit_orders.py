@@ -74,9 +74,7 @@ def _confirmed_part(rows: OrderRows, state: Checkout | None) -> Iterator[Violati
     elif body.checkout_id != rows.checkout_id:
         changed.append("checkout_id")
     if changed:
-        yield Violation(
-            "order_altered", rows.order_id, f"It is not what was confirmed: {', '.join(changed)}."
-        )
+        yield Violation("order_altered", rows.order_id, f"It is not what was confirmed: {', '.join(changed)}.")
     problem = _sum_problem(rows, body)
     if problem:
         yield Violation("order_totals_wrong", rows.order_id, problem)
@@ -117,16 +115,12 @@ def _amount(totals: Sequence[Total], kind: str) -> int | None:
 
 def _present_part(rows: OrderRows, state: Checkout | None) -> Iterator[Violation]:
     if rows.state is None:
-        yield Violation(
-            "order_state_missing", rows.order_id, "There is no row that tells how the order stands."
-        )
+        yield Violation("order_state_missing", rows.order_id, "There is no row that tells how the order stands.")
         return
     try:
         body = _read_state(rows.state)
     except msgspec.DecodeError as error:
-        yield Violation(
-            "order_state_altered", rows.order_id, f"How the order stands cannot be read: {error}."
-        )
+        yield Violation("order_state_altered", rows.order_id, f"How the order stands cannot be read: {error}.")
         return
     if state is None or state.order is None:
         return
@@ -160,9 +154,7 @@ def _trail(rows: OrderRows, state: Checkout | None) -> Iterator[Violation]:
     count = state.order.events if state is not None and state.order is not None else rows.version
     last = count if count is not None else max(rows.entries, default=1)
     for n in sorted(set(range(1, last + 1)) - set(rows.entries)):
-        yield Violation(
-            "order_event_missing", rows.order_id, f"Entry {n} of {last} of its audit trail is missing."
-        )
+        yield Violation("order_event_missing", rows.order_id, f"Entry {n} of {last} of its audit trail is missing.")
     for n in sorted(set(rows.entries) - set(range(1, last + 1))):
         text = f"Entry {n} is in its audit trail, but only {last} were told."
         yield Violation("order_event_unexpected", rows.order_id, text)

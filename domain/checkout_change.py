@@ -102,7 +102,8 @@ def _make(turn: Turn, products: dict[str, Product]) -> None:
         turn.set(**made)
         _over(turn)
     else:
-        turn.move("trimming", change=_replace(change, skus=_skus(state)), messages=(), **made)
+        turn.set(messages=(), **made)
+        _trim(turn, _replace(change, skus=_skus(state)))
 
 
 def _given(fields: Fields, pricing: Pricing) -> dict[str, Any]:
@@ -130,7 +131,12 @@ def _give_up(turn: Turn, refusal: Refusal) -> None:
         turn.set(change=_replace(change, refusal=refusal))
         _over(turn)
     else:
-        turn.move("trimming", change=_replace(change, refusal=refusal, skus=_skus(state)))
+        _trim(turn, _replace(change, refusal=refusal, skus=_skus(state)))
+
+
+def _trim(turn: Turn, change: Change) -> None:
+    """Give back what is too much, under a new revision: a late copy of the take must not take it again."""
+    turn.move("trimming", change=change, revision=turn.state.revision + 1)
 
 
 def trimmed(turn: Turn) -> None:

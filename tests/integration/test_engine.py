@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from actors import checkout_coordinator
 from actors.ports import MailboxPorts
 from actors.snapshots import SnapshotQueue
 from domain import cart_model, ids, ledger
@@ -159,9 +160,7 @@ async def test_three_hundred_buyers_of_twenty_units_make_twenty_orders(database:
 async def test_one_key_twenty_times_at_once_is_one_order(database: str) -> None:
     async with engine(database, latency_ms="1-20") as e:
         await e.shelve({"A": 20})
-        command = e.start_command(
-            {"A": 1}, express=model.Payments((model.Payment("card", "pm_card_visa"),)), key="k"
-        )
+        command = e.start_command({"A": 1}, express=model.Payments((model.Payment("card", "pm_card_visa"),)), key="k")
         replies = await asyncio.gather(*(e.ask(command) for _ in range(20)))
         assert len({reply.order.id for reply in replies}) == 1
         await e.settled()
@@ -173,9 +172,7 @@ async def test_one_key_twenty_times_at_once_is_one_order(database: str) -> None:
 
 
 @pytest.mark.parametrize("victims", [("stock-0",), ("checkout-0",), ("cart-0",), ("sandbox",), ()])
-async def test_a_crash_in_the_middle_loses_nothing_and_doubles_nothing(
-    database: str, victims: tuple[str, ...]
-) -> None:
+async def test_a_crash_in_the_middle_loses_nothing_and_doubles_nothing(database: str, victims: tuple[str, ...]) -> None:
     """Whoever dies, thrice, while orders are under way: every buyer gets the one answer, every saga ends."""
     async with engine(database, latency_ms="5-60", gateway_timeout_s=1.0) as e:
         await e.shelve({"A": 30, "B": 100})
@@ -226,9 +223,7 @@ async def test_a_hold_is_there_after_a_crash_and_can_be_bought(database: str) ->
         await assert_consistent(e)
 
 
-async def test_a_shard_recovers_wherever_its_journal_was_cut(
-    database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_shard_recovers_wherever_its_journal_was_cut(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also in the middle of a hold's life, if the hold has ended since; and cutting goes on afterwards."""
     monkeypatch.setattr(ledger, "TOMBSTONE_MS", 0)
     async with engine(database) as e:
@@ -267,6 +262,7 @@ async def test_every_step_of_a_saga_is_begun_once(database: str, monkeypatch: py
         return start(ports, action)
 
     monkeypatch.setattr(MailboxPorts, "start", counting)
+    monkeypatch.setattr(checkout_coordinator, "AGAIN_S", (0.0,))  # a repeat would come at once
     async with engine(database) as e:
         await e.shelve({"A": 50})
         await asyncio.gather(*(e.express({"A": 1}) for _ in range(20)))

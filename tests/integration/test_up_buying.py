@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.client import (
-    ADDRESS, BUYER, PRICE, Client, code_of, key, lines, pay_with, total_of,
+    ADDRESS,
+    BUYER,
+    PRICE,
+    Client,
+    code_of,
+    key,
+    lines,
+    pay_with,
+    total_of,
 )  # fmt: skip
 from tests.support.server import wait_until
 
@@ -43,9 +53,7 @@ def test_the_full_journey_from_a_cart_to_a_paid_order(shop: Client) -> None:
     assert (order["status"], total_of(order), order["buyer"]) == ("confirmed", 4498, BUYER)
     assert done.json()["checkout"]["order_id"] == order["id"]
     assert shop.figures(sku) == (8, 0, 8, 2)
-    wait_until(
-        lambda: shop.get(f"/v1/orders/{order['id']}", token).json()["payment_status"] == "paid", "paid", 5
-    )
+    wait_until(lambda: shop.get(f"/v1/orders/{order['id']}", token).json()["payment_status"] == "paid", "paid", 5)
     assert shop.money(started.json()["id"]) == [
         ("authorization", "succeeded", 4498), ("capture", "succeeded", 4498),
     ]  # fmt: skip
@@ -82,9 +90,7 @@ def test_an_express_checkout_that_is_not_ready_leaves_nothing_held(shop: Client)
         ("pm_card_chargeDeclinedInsufficientFunds", "insufficient_funds"),
     ],
 )
-def test_a_declined_payment_keeps_everything_and_another_is_welcome(
-    shop: Client, token: str, reason: str
-) -> None:
+def test_a_declined_payment_keeps_everything_and_another_is_welcome(shop: Client, token: str, reason: str) -> None:
     """402 names the reason; the same key says it again; a new key with another card buys."""
     sku = shop.product()
     checkout = shop.start(sku)
@@ -127,7 +133,9 @@ def test_too_many_declines_cancel_the_checkout_and_release_its_hold(shop: Client
     wait_until(lambda: shop.figures(sku)[1] == 0, "hold released", 5)
 
 
-@pytest.mark.parametrize(("token", "method"), [("pm_card_authenticationRequired", "card"), ("pm_sandbox_paypal", "paypal")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("token", "method"), [("pm_card_authenticationRequired", "card"), ("pm_sandbox_paypal", "paypal")]
+)
 def test_the_buyers_own_step_is_asked_for_and_confirmed(shop: Client, token: str, method: str) -> None:
     """3-D Secure and PayPal: 202 with a way on, then confirm answers as complete would have."""
     sku = shop.product()
@@ -200,8 +208,9 @@ def test_split_payments_must_add_up(shop: Client) -> None:
     sku = shop.product()
     checkout = shop.start(sku)
     path = f"{checkout.path}/complete"
-    two = [{"method": "card", "token": "pm_card_visa", "amount": 500}, {"method": "card", "token": "pm_card_visa"}]
-    wrong = {"payments": [two[0], {**two[1], "amount": 1}]}
+    rest: dict[str, Any] = {"method": "card", "token": "pm_card_visa"}
+    two = [{**rest, "amount": 500}, rest]
+    wrong = {"payments": [two[0], {**rest, "amount": 1}]}
     assert code_of(shop.post(path, wrong, checkout.headers)) == (422, "payment_amount_mismatch")
     assert code_of(shop.post(path, {"payments": []}, checkout.headers)) == (422, "payment_amount_mismatch")
     assert shop.post(path, {"payments": two}, checkout.headers).status_code == 200
@@ -236,7 +245,7 @@ def test_nothing_to_pay_takes_no_payment(shop: Client) -> None:
 
 def test_a_total_that_is_not_the_expected_one_charges_nothing(shop: Client) -> None:
     checkout = shop.start(shop.product())
-    answer = shop.post(f"{checkout.path}/complete", pay_with() | {"expected_total": 1}, checkout.headers)
+    answer = shop.post(f"{checkout.path}/complete", {**pay_with(), "expected_total": 1}, checkout.headers)
     assert code_of(answer) == (409, "total_changed")
     assert answer.json()["current_total"] == PRICE
     assert shop.money(checkout.id) == []

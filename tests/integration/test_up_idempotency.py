@@ -25,9 +25,7 @@ def test_twenty_completes_at_once_are_one_order_and_one_charge(shop: Client, sam
     sku = shop.product()
     checkout = shop.start(sku)
     one = key()
-    answers = at_once(
-        20, lambda: checkout.complete("pm_sandbox_slow_300", key_is=one if same_key else key())
-    )
+    answers = at_once(20, lambda: checkout.complete("pm_sandbox_slow_300", key_is=one if same_key else key()))
     done = [answer for answer in answers if answer.status_code == 200]
     assert done
     assert all(code_of(answer) in IN_PROGRESS for answer in answers if answer.status_code != 200)
@@ -61,7 +59,7 @@ def test_an_answer_is_repeated_byte_for_byte_whatever_has_happened_since(shop: C
     one = key()
     first = shop.express(sku, key_is=one)
     assert "Idempotent-Replayed" not in first.headers
-    shop.ops("POST", f"/v1/ops/orders/{first.json()['order']['id']}/ship", {"carrier": "UPS", "tracking_number": "1Z"})  # fmt: skip
+    shop.ops("POST", f"/v1/ops/orders/{first.json()['order']['id']}/ship", {"carrier": "UPS", "tracking_number": "1Z"})
     shop.ops("PUT", f"/v1/ops/products/{sku}", {"title": "Dearer", "prices": {"USD": 9999}})
     again = shop.express(sku, key_is=one)
     assert (again.status_code, again.content) == (200, first.content)
@@ -184,9 +182,7 @@ def test_starts_and_completes_of_one_cart_at_once_sell_it_once(shop: Client) -> 
     assert started
     wait_until(lambda: shop.figures(sku) == (8, 2, 6, 0), "one hold", 5)
     with ThreadPoolExecutor(8) as pool:
-        answers = list(
-            pool.map(lambda name: shop.post(f"/v1/checkouts/{name}/complete", pay_with(), token), started)
-        )
+        answers = list(pool.map(lambda name: shop.post(f"/v1/checkouts/{name}/complete", pay_with(), token), started))
     assert [answer.status_code for answer in answers].count(200) == 1
     assert {code_of(answer) for answer in answers if answer.status_code != 200} <= {(409, "checkout_canceled")}
     wait_until(lambda: shop.figures(sku) == (6, 0, 6, 2), "one order", 5)

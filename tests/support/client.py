@@ -76,9 +76,7 @@ class Client:
             more.setdefault("Idempotency-Key", key_is or key())
         return self.http.request(method, path, json=body, headers=more)
 
-    def post(
-        self, path: str, body: Any = None, headers: Headers | None = None, *, key_is: str | None = ""
-    ) -> Answer:
+    def post(self, path: str, body: Any = None, headers: Headers | None = None, *, key_is: str | None = "") -> Answer:
         return self.send("POST", path, body, headers, key_is=key_is)
 
     # ── the operator ────────────────────────────────────────────────────────────────────────────────────

@@ -213,9 +213,7 @@ class Engine:
         """The reply; a kept answer comes as the reply it was."""
         kind, key = _address(command)
         reply = await self._routers[kind].ask(key, command)
-        return (
-            msgspec.msgpack.decode(reply.body, type=REPLIES[kind]) if isinstance(reply, Replayed) else reply
-        )
+        return msgspec.msgpack.decode(reply.body, type=REPLIES[kind]) if isinstance(reply, Replayed) else reply
 
     def command_id(self, key: str | None = None) -> bytes:
         """The id of a command under an idempotency key, or a new one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,9 +11,9 @@ from typing import Any
 import aiohttp
 
 from tests.support.client import DETAILS, key, lines, pay_with
+from tests.support.server import eventually
 
 PATIENCE_S = 120.0
-PAUSE_S = 0.1
 AGAIN = (202, 408, 429, 503)
 AGAIN_CODES = ("request_in_progress", "completion_in_progress")
 
@@ -61,12 +60,14 @@ class Sale:
 
     async def _buy(self, session: aiohttp.ClientSession, chosen: str) -> None:
         body = {**lines((self.sku, 1)), **DETAILS, **pay_with(self.token)}
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE_S):
-                while not await self._ask(session, chosen, body):
-                    await asyncio.sleep(PAUSE_S)
-                return
-        self.strange.append(f"{chosen}: no final answer within {PATIENCE_S:g} s")
+
+        async def is_final() -> bool:
+            return await self._ask(session, chosen, body)
+
+        try:
+            await eventually(is_final, "a final answer", PATIENCE_S)
+        except AssertionError as late:
+            self.strange.append(f"{chosen}: {late}")
 
     async def _ask(self, session: aiohttp.ClientSession, chosen: str, body: dict[str, Any]) -> bool:
         """Whether this answer is final."""

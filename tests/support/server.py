@@ -22,7 +22,7 @@ import httpx
 import psutil
 import pytest
 
-START_S = 90.0
+START_S = 150.0
 STOP_S = 60.0
 GONE_S = 3.0
 POLL_S = 0.05
@@ -81,13 +81,12 @@ class Server:
         out = self.log.with_suffix(".out")
         arguments = ["up", "--no-demo", f"--port={self.port}", f"--dashboard-port={self.dashboard_port}"]
         with out.open("wb") as stdout, self.log.open("ab") as stderr:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 self.command(*arguments), stdout=stdout, stderr=stderr, env=self._environment(), cwd=ROOT
             )
-        wait_until(
-            lambda: "\nready " in out.read_text() or self._process.poll() is not None, "ready", START_S
-        )
-        assert self._process.poll() is None, self.log.read_text()[-4000:]
+        self._process = process
+        wait_until(lambda: "\nready " in out.read_text() or process.poll() is not None, "ready", START_S)
+        assert process.poll() is None, self.log.read_text()[-4000:]
         self.ops_token = self.ops_token or self.run("token", "--ops").stdout.strip()
         return out.read_text()
 

@@ -18,21 +18,7 @@ from domain import checkout_model as model
 from domain.catalog import Product
 from domain.checkout_actions import finished_holds, next_actions, resting
 from domain.messages import Decision, Key, Replayed
-from domain.payments import (
-    Accepted,
-    ActionRequired,
-    Authorize,
-    Capture,
-    Declined,
-    GatewayRequest,
-    NotNow,
-    Outcome,
-    Refund,
-    Retrieve,
-    Retrieved,
-    Unknown,
-    Void,
-)
+from tests.unit.naive_gateway import Gateway
 
 PRICE = 1000
 OWNER = "g:owner"
@@ -80,91 +66,6 @@ class Core:
         for record in self.journal:
             self._replay(record)
         assert self.states == before
-
-
-class Gateway:
-    """Remembers every key's answer; ``faults`` are taken one a call: `before`, `after`, `late`, `busy`.
-
-    `before`: silence, nothing happened. `after`: silence, it happened. `late`: silence, it happens when told.
-    """
-
-    def __init__(self) -> None:
-        self.found: dict[str, Retrieved] = {}
-        self.keys: dict[str, Outcome] = {}
-        self.log: list[tuple[str, str, int]] = []
-        self.faults: list[str] = []
-        self.late: list[GatewayRequest] = []
-        self.refuse: set[str] = set()
-
-    def call(self, request: GatewayRequest) -> Outcome:
-        fault = self.faults.pop(0) if self.faults else ""
-        if fault == "busy":
-            return NotNow(100, "rate_limit")
-        if fault == "late" and not isinstance(request, Retrieve):
-            self.late.append(request)
-        if fault in ("before", "late"):
-            return Unknown("no_answer")
-        outcome = self.do(request)
-        return Unknown("no_answer") if fault == "after" else outcome
-
-    def do(self, request: GatewayRequest) -> Outcome:
-        now = self.found.get(request.payment_id, Retrieved("none"))
-        if isinstance(request, Retrieve):
-            return now
-        key = request.idempotency_key
-        if key not in self.keys:
-            self.keys[key] = self._judge(now, request)
-        return self.keys[key]
-
-    def _judge(self, now: Retrieved, request: Authorize | Capture | Void | Refund) -> Outcome:
-        verb = type(request).__name__.lower()
-        if verb in self.refuse:
-            return Declined(f"{verb}_refused", False)
-        match request:
-            case Authorize():
-                return self._authorize(now, request)
-            case Capture() if now.state == "authorized":
-                return self._book(request, Retrieved("captured", captured_minor=request.amount_minor))
-            case Void() if now.state not in ("captured", "refunded"):
-                return self._book(request, Retrieved("voided"))
-            case Refund() if now.state == "captured":
-                return self._book(
-                    request, Retrieved("refunded", captured_minor=now.captured_minor, refunded_minor=now.captured_minor)
-                )
-            case _:
-                return Declined(f"already_{now.state}", False)
-
-    def _authorize(self, now: Retrieved, request: Authorize) -> Outcome:
-        if now.state != "none":
-            return Declined(f"already_{now.state}", False)
-        match request.token:
-            case "ok":
-                return self._book(request, Retrieved("authorized", authorized_minor=request.amount_minor))
-            case "3ds":
-                self.found[request.payment_id] = Retrieved("requires_action", next_action={"type": "redirect"})
-                return ActionRequired("ref", {"type": "redirect"})
-            case _:
-                self.found[request.payment_id] = Retrieved("declined", decline_code="card_declined", retryable=True)
-                return Declined("card_declined", True)
-
-    def _book(self, request: Authorize | Capture | Void | Refund, found: Retrieved) -> Accepted:
-        self.found[request.payment_id] = found
-        amount = found.authorized_minor or found.captured_minor
-        self.log.append((type(request).__name__.lower(), request.payment_id, amount))
-        return Accepted(f"ref_{request.payment_id}")
-
-    def buyer_acts(self, payment_id: str, succeed: bool) -> None:
-        if self.found[payment_id].state == "requires_action":
-            state = "authorized" if succeed else "declined"
-            self.found[payment_id] = Retrieved(state, decline_code="authentication_failed")  # type: ignore[arg-type]
-
-    def state(self, payment_id: str) -> str:
-        return self.found.get(payment_id, Retrieved("none")).state
-
-    def net(self, payment_id: str) -> int:
-        """What the buyer has paid and not got back."""
-        signs = {"capture": 1, "refund": -1}
-        return sum(signs.get(verb, 0) * amount for verb, of, amount in self.log if of == payment_id)
 
 
 class Shop:
@@ -282,7 +183,9 @@ class Shop:
         refused = next((answer for answer in answers if isinstance(answer, stock.HoldState)), None)
         if refused is not None:
             return refused
-        short = {line.account: line for answer in answers if isinstance(answer, stock.Shortage) for line in answer.lines}
+        short = {
+            line.account: line for answer in answers if isinstance(answer, stock.Shortage) for line in answer.lines
+        }
         if short:
             lines = tuple(short[account] for account in action.wanted if account in short)
             return stock.Shortage(lines, any(isinstance(answer, stock.Held) for answer in answers))
@@ -302,10 +205,10 @@ class Shop:
     def settle(self) -> None:
         """Let everybody go on until nothing changes any more."""
         for _ in range(500):
-            before = self.states()
+            before, faults = self.states(), len(self.gateway.faults)
             for state in before:
                 self.step(state.id)
-            if self.states() == before:
+            if self.states() == before and len(self.gateway.faults) == faults:
                 self._forget()
                 return
         raise AssertionError("the sagas do not come to rest")
@@ -392,7 +295,13 @@ class Shop:
         new = tuple(cart_model.NewLine(sku, quantity) for sku, quantity in lines.items())
         shown = tuple(cart_model.Shown(sku, sku.title(), PRICE) for sku in lines)
         create = cart_model.CreateCart(
-            command_id=self.new_id(), cart_id=cart_id, owner=OWNER, customer=None, currency="USD", lines=new, shown=shown
+            command_id=self.new_id(),
+            cart_id=cart_id,
+            owner=OWNER,
+            customer=None,
+            currency="USD",
+            lines=new,
+            shown=shown,
         )
         self.carts.ask(create, self.now_ms)
         return cart_id

@@ -34,9 +34,7 @@ LEGS = {"sku:a": 2}
 
 HELD = Hold("h", "held", 3, LEGS, SOON_MS)
 PINNED = Hold("h", "pinned", 3, LEGS, SOON_MS)
-FINISHED = {
-    status: Hold("h", status, 3, LEGS, 0) for status in ("confirmed", "released", "expired", "returned")
-}
+FINISHED = {status: Hold("h", status, 3, LEGS, 0) for status in ("confirmed", "released", "expired", "returned")}
 STATES: dict[str, Hold | None] = {"none": None, "held": HELD, "pinned": PINNED, **FINISHED}
 
 
@@ -45,13 +43,14 @@ def refused(status: str, reason: str = "finished") -> Refused:
 
 
 UNKNOWN = Refused("unknown")
+OVER = (refused("released"), refused("expired"), refused("returned"))
 FORGET = Forgotten("h", NOW_MS)
 
 # (what the step answers in each of the states above, in their order)
 TABLE = {
     "pin": (
         lambda hold: ledger.pin(hold, 4),
-        (UNKNOWN, [Pinned("h", 4)], [Pinned("h", 4)], [], refused("released"), refused("expired"), refused("returned")),
+        (UNKNOWN, [Pinned("h", 4)], [Pinned("h", 4)], [], *OVER),
     ),
     "unpin": (
         lambda hold: ledger.unpin(hold, SOON_MS, 4),
@@ -63,7 +62,7 @@ TABLE = {
     ),
     "confirm": (
         ledger.confirm,
-        (UNKNOWN, refused("held"), [Confirmed("h", LEGS)], [], refused("released"), refused("expired"), refused("returned")),
+        (UNKNOWN, refused("held"), [Confirmed("h", LEGS)], [], *OVER),
     ),
     "release": (
         lambda hold: ledger.release(hold, "h", NOW_MS),
