@@ -57,7 +57,7 @@ class Journal(Protocol):
     async def append(self, epoch: int, flush: Flush) -> None: ...
     async def was_written(self, flush: Flush) -> bool: ...
     def awake(self, shard: str) -> Any: ...
-    async def entities(self, keys: Sequence[Key]) -> list[Snapshot]: ...
+    async def entities(self, shard: str, keys: Sequence[Key]) -> list[Snapshot]: ...
     async def records(self, shard: str, tail: int, head: int) -> list[Record]: ...
 
 
@@ -170,7 +170,7 @@ class EventSourced:
         decoded = [(record, self._decode_events(record.events)) for record in records]
         touched = {key for _, events in decoded for event in events for key in self._core.touches(event)}
         asleep = [key for key in touched if key not in seqs]
-        self._load(await self._journal.entities(asleep), seqs)
+        self._load(await self._journal.entities(self.shard, asleep), seqs)
         for record, events in decoded:
             self._replay(record, events, seqs)
         self.replayed_events = sum(len(events) for _, events in decoded)
@@ -491,7 +491,7 @@ class EventSourced:
     async def _read_entities(self, keys: Sequence[Key]) -> list[Snapshot]:
         while keys:
             try:
-                return await self._journal.entities(keys)
+                return await self._journal.entities(self.shard, keys)
             except Exception as error:
                 log.warning("database unreachable", shard=self.shard, error=str(error))
                 await asyncio.sleep(RETRY_S)

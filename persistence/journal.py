@@ -145,10 +145,10 @@ class PostgresJournal:
             yield [_verified(row) for row in rows]
             last = (rows[-1]["kind"], rows[-1]["id"])
 
-    async def entities(self, keys: Sequence[Key]) -> list[Snapshot]:
-        """The snapshots of these entities, resting or not; those that have none are left out."""
+    async def entities(self, shard: str, keys: Sequence[Key]) -> list[Snapshot]:
+        """The shard's snapshots of these entities, resting or not; those that have none are left out."""
         kinds, identifiers = [key[0] for key in keys], [key[1] for key in keys]
-        return [_verified(row) for row in await self._pool.fetch(sql("entities_by_key"), kinds, identifiers)]
+        return [_verified(row) for row in await self._pool.fetch(sql("entities_by_key"), shard, kinds, identifiers)]
 
     async def records(self, shard: str, tail: int, head: int) -> list[Record]:
         """The journal from ``tail`` to ``head``, complete and verified; `Corrupt` names what is not."""

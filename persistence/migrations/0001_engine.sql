@@ -52,7 +52,7 @@ CREATE TABLE entity (
     prev_state  bytea,
     prev_crc    bigint,
     resting     boolean     NOT NULL DEFAULT false,
-    PRIMARY KEY (kind, id)
+    PRIMARY KEY (shard, kind, id)
 ) WITH (fillfactor = 70);
 -- Recovery loads what is awake; what rests is loaded when somebody asks for it.
 CREATE INDEX entity_awake ON entity (shard) WHERE NOT resting;
@@ -167,13 +167,16 @@ BEGIN
         INSERT INTO entity AS e (kind, id, shard, seq, state, crc, resting)
         SELECT kind, id, p_shard, v_seq, state, crc, resting
           FROM unnest(s_kind, s_id, s_state, s_crc, s_resting) AS s(kind, id, state, crc, resting)
-        ON CONFLICT (kind, id) DO UPDATE SET
-            shard = excluded.shard, seq = excluded.seq, state = excluded.state, crc = excluded.crc,
-            resting = excluded.resting,
-            prev_seq = e.seq, prev_state = e.state, prev_crc = e.crc;
+        ON CONFLICT (shard, kind, id) DO UPDATE SET
+            seq = excluded.seq, state = excluded.state, crc = excluded.crc, resting = excluded.resting,
+            -- Of what rests the journal is not kept: an older generation could not be brought up to date.
+            prev_seq = CASE WHEN NOT excluded.resting THEN e.seq END,
+            prev_state = CASE WHEN NOT excluded.resting THEN e.state END,
+            prev_crc = CASE WHEN NOT excluded.resting THEN e.crc END;
     END IF;
     IF cardinality(d_id) > 0 THEN
-        DELETE FROM entity e USING unnest(d_kind, d_id) AS d(kind, id) WHERE e.kind = d.kind AND e.id = d.id;
+        DELETE FROM entity e USING unnest(d_kind, d_id) AS d(kind, id)
+         WHERE e.shard = p_shard AND e.kind = d.kind AND e.id = d.id;
     END IF;
 
     IF cardinality(o_order) > 0 THEN

@@ -18,7 +18,7 @@ from domain import checkout_model as model
 from domain.checkout_model import Policy
 from domain.messages import Refusal
 from domain.order import OrderRow
-from persistence.journal import AppendRejected, Flush, PostgresJournal
+from persistence.journal import AppendRejected, Corrupt, Flush, PostgresJournal
 from tests.support.engine_harness import ADDRESS, BUYER, GUEST, Engine, engine, until
 
 DECLINED = "pm_card_chargeDeclined"
@@ -221,6 +221,41 @@ async def test_a_hold_is_there_after_a_crash_and_can_be_bought(database: str) ->
         assert (await e.complete(started.checkout.id)).order.status == "confirmed"
         await e.settled()
         await assert_consistent(e)
+
+
+async def test_several_shards_of_each_kind_keep_out_of_each_others_way(database: str) -> None:
+    """A hold has a part on each shard, under one name; the tables of the shop are on every checkout shard."""
+    async with engine(database, shards={"stock": 2, "checkout": 2}) as e:
+        shelves = {"rose": 500, "lily": 500}
+        await e.shelve(shelves)
+        assert len({e._tables["stock"].shard_of(f"sku:{sku}") for sku in shelves}) == 2
+        held = [await e.start_checkout({"rose": 1, "lily": 1}) for _ in range(10)]
+        for _ in range(20):
+            await e.express({"rose": 1})
+        await e.settled(still_open=10)
+        await e.kill()
+        await e.start()
+        await asyncio.gather(*(e.complete(started.checkout.id) for started in held))
+        await e.settled()
+        assert (await sold(e, "rose"), await sold(e, "lily")) == ((30, 0), (10, 0))
+        await assert_consistent(e)
+
+
+async def test_a_damaged_snapshot_of_what_rests_is_named_and_never_half_applied(database: str) -> None:
+    """Its older generation is no use, for the journal since then may be cut."""
+    async with engine(database) as e:
+        await e.shelve({"A": 50})
+        first = await e.express({"A": 1})
+        key = ids.body(first.checkout.id)
+        stored = "SELECT resting FROM entity WHERE id = $1"
+        while not await e.pool.fetchval(stored, key):
+            await e.express({"A": 1})
+        await e.settled()
+        await e.kill()
+        flipped = "UPDATE entity SET state = set_bit(state, 9, 1 - get_bit(state, 9)) WHERE id = $1"
+        await e.pool.execute(flipped, key)
+        with pytest.raises(Corrupt, match=key):
+            await PostgresJournal(e.pool).entities("checkout-0", [("checkout", key)])
 
 
 async def test_a_shard_recovers_wherever_its_journal_was_cut(database: str, monkeypatch: pytest.MonkeyPatch) -> None:

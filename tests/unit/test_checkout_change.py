@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from domain import checkout_model as model
+from domain.catalog import Product
 from domain.checkout_actions import next_actions
 from domain.pricing import Total
 from domain.shipping import ShippingOption, ShippingTable, Zone
 from domain.stock import HoldState, Sweep
 from tests.unit.checkout_phases import lines_patch, open_checkout
-from tests.unit.checkout_world import AWAY, HOME, PRICE, Shop
+from tests.unit.checkout_world import AWAY, BUYER, HOME, PRICE, Shop, wanted
 
 SLOW = ShippingOption("slow", "Slow", {"USD": 500}, 3, 9)
 FAST = ShippingOption("fast", "Fast", {"USD": 900}, 1, 2)
@@ -20,7 +21,10 @@ TABLE = ShippingTable((Zone(("US",), (SLOW, FAST)), Zone(("*",), (SLOW,))))
 
 
 def change(shop: Shop, checkout_id: str, **fields: Any) -> Any:
-    return shop.run(shop.command(model.Patch, checkout_id, fields=model.Fields(tuple(fields), **fields)))
+    """Patch fields by their names in the state."""
+    names = {"selected_option": "selected_shipping_option", "lines": "line_items"}
+    given = tuple(names.get(name, name) for name in fields)
+    return shop.run(shop.command(model.Patch, checkout_id, fields=model.Fields(given, **fields)))
 
 
 CHANGES = [
@@ -84,7 +88,7 @@ def test_every_action_of_the_buyer_moves_the_reservations_end():
     checkout_id = open_checkout(shop, lines={"tea": 1, "mug": 1})
     for lines in (None, {"tea": 2, "mug": 1}):
         shop.now_ms += 500_000
-        fields = {} if lines is None else {"lines": lines_patch(shop, checkout_id, **lines).fields.lines}
+        fields = {} if lines is None else {"lines": wanted(lines)}
         view = change(shop, checkout_id, **fields).checkout
         assert view.reservation_expires_at_ms == shop.now_ms + shop.policy.hold_ttl_ms
         assert {hold.expires_at_ms for hold in shop.holds(checkout_id)} == {view.reservation_expires_at_ms}
@@ -97,10 +101,98 @@ def test_the_cheapest_option_is_selected_until_the_buyer_chooses():
     shop = Shop(tea=5)
     shop.ask(model.PutRules(command_id=b"", shipping=TABLE))
     checkout_id = open_checkout(shop)
-    assert shop.state(checkout_id).selected == "slow"
-    assert change(shop, checkout_id, selected_shipping_option="fast").code == "validation_failed" or True
-    fields = model.Fields(("selected_shipping_option",), selected_option="fast")
-    assert shop.run(shop.command(model.Patch, checkout_id, fields=fields)).checkout.selected == "fast"
-    assert change(shop, checkout_id, shipping_address=HOME).checkout.selected == "fast"
-    assert change(shop, checkout_id, shipping_address=AWAY).checkout.selected == "slow"
-    assert change(shop, checkout_id, shipping_address=HOME).checkout.selected == "slow"
+    steps: list[tuple[dict[str, Any], str]] = [
+        ({}, "slow"),
+        ({"selected_option": "fast"}, "fast"),
+        ({"billing_address": AWAY}, "fast"),
+        ({"shipping_address": AWAY}, "slow"),
+        ({"shipping_address": HOME, "selected_option": "fast"}, "fast"),
+        ({"selected_option": None}, "slow"),
+    ]
+    for fields, selected in steps:
+        view = change(shop, checkout_id, **fields).checkout
+        assert (view.selected, view.totals[1].amount) == (selected, 500 if selected == "slow" else 900)
+
+
+@pytest.mark.parametrize("lines", [{}, {"lines": wanted({"tea": 2})}], ids=["alone", "with other lines"])
+def test_an_option_that_is_not_offered_changes_nothing(lines):
+    """Found out at once, or, with lines that must be held first, when they are; they are given back."""
+    shop = Shop(tea=5)
+    shop.ask(model.PutRules(command_id=b"", shipping=TABLE))
+    checkout_id = open_checkout(shop)
+    reply = change(shop, checkout_id, selected_option="rocket", **lines)
+    assert (reply.code, reply.errors[0].path) == ("validation_failed", "$.selected_shipping_option")
+    assert shop.levels("tea") == (5, 1, 0)
+
+
+def test_a_line_without_a_price_in_the_checkouts_currency_changes_nothing():
+    shop = Shop(tea=5)
+    shop.put("mug", Product("Mug", {"EUR": 5}), 5)
+    checkout_id = open_checkout(shop)
+    assert change(shop, checkout_id, lines=wanted({"tea": 1, "mug": 1})).code == "item_unavailable"
+    assert (shop.levels("tea")[1], shop.levels("mug")[1]) == (1, 0)
+
+
+def test_a_field_can_be_cleared_and_what_is_not_given_stays():
+    """A JSON null clears; a field that is not named is left alone."""
+    shop = Shop(tea=5)
+    checkout_id = open_checkout(shop)
+    view = change(shop, checkout_id, shipping_address=None).checkout
+    assert (view.status, view.buyer, view.shipping_address) == ("incomplete", BUYER.sealed, None)
+    assert change(shop, checkout_id, shipping_address=HOME).checkout.status == "ready_for_complete"
+
+
+@pytest.mark.parametrize("lines", [None, {"mug": 1, "tea": 1}], ids=["an extension", "other lines"])
+def test_a_change_that_finds_the_hold_expired_ends_the_checkout(lines):
+    """The buyer is told so; what was taken for the change elsewhere goes back."""
+    shop = Shop(tea=5, mug=3)
+    checkout_id = open_checkout(shop)
+    shop.now_ms += shop.policy.hold_ttl_ms
+    for core in shop.stocks.values():
+        core.ask(Sweep(command_id=b"", hold_ids=(checkout_id[-16:],)), shop.now_ms)
+    fields = {} if lines is None else {"lines": wanted(lines)}
+    assert change(shop, checkout_id, **fields).code == "reservation_expired"
+    assert (shop.state(checkout_id).phase, shop.holds(checkout_id)) == ("canceled", [])
+    assert (shop.levels("tea")[1], shop.levels("mug")[1]) == (0, 0)
+
+
+def test_a_late_copy_of_the_take_does_not_undo_the_trim():
+    """The trim has a revision of its own."""
+    shop = Shop(tea=5, mug=3)
+    checkout_id = open_checkout(shop, lines={"tea": 2})
+    shop.ask(lines_patch(shop, checkout_id, tea=1, mug=1))
+    [take] = next_actions(shop.state(checkout_id))
+    shop.settle()
+    assert isinstance(shop.do(take), HoldState)
+    assert (shop.levels("tea")[1], shop.levels("mug")[1]) == (1, 1)
+
+
+def test_a_change_that_was_too_long_on_its_way_is_sent_again():
+    shop = Shop(tea=5)
+    checkout_id = open_checkout(shop)
+    patch = lines_patch(shop, checkout_id, tea=2)
+    shop.ask(patch)
+    [take] = next_actions(shop.state(checkout_id))
+    shop.tell(checkout_id, take.name, HoldState("held", "stale"))
+    assert next_actions(shop.state(checkout_id)) == [take]
+    assert shop.run(patch).status == 200
+
+
+@pytest.mark.parametrize("kind", [model.Cancel, model.Replace])
+def test_what_comes_during_a_change_is_done_after_it(kind):
+    """The patch is answered as it was made, then the checkout ends."""
+    shop = Shop(tea=5)
+    checkout_id = open_checkout(shop)
+    patch = lines_patch(shop, checkout_id, tea=2)
+    shop.ask(patch)
+    end = (
+        shop.command(model.Cancel, checkout_id)
+        if kind is model.Cancel
+        else model.Replace(command_id=b"r", checkout_id=checkout_id, successor="chk_2")
+    )
+    assert shop.ask(end) is None
+    shop.settle()
+    assert shop.answer(patch).status == 200
+    assert shop.state(checkout_id).phase == "canceled"
+    assert shop.levels("tea") == (5, 0, 0)
+    assert shop.answer(end) == model.GaveWay() if kind is model.Replace else shop.answer(end).status == 200
