@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from actors.contracts import Journal, Ticket
 from actors.cores import CartCore
-from actors.event_sourced import EventSourced, Journal, Ticket
+from actors.event_sourced import EventSourced
 from domain import cart_model
 
 

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 
 import structlog
 
+from actors.contracts import Journal, Ticket
 from actors.cores import CheckoutCore
-from actors.event_sourced import EventSourced, Journal, Ticket
+from actors.event_sourced import EventSourced
 from actors.stock_actor import GRACE_MS, JUMP_MS, TICK_S, Deadlines, Unasked
 from domain import checkout_model as model
 from domain import ids

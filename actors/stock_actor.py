@@ -12,8 +12,9 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from actors.contracts import Journal, Ticket
 from actors.cores import StockCore
-from actors.event_sourced import EventSourced, Journal, Ticket
+from actors.event_sourced import EventSourced
 from domain import ledger, stock
 from domain.messages import Key
 

@@ -51,8 +51,13 @@ def test_changed_lines_change_the_hold(lines, reserved):
 
 
 @pytest.mark.parametrize(
-    ("lines", "code"), [({"tea": 6}, "out_of_stock"), ({"mug": 3, "tea": 9}, "out_of_stock"), ({"hat": 1, "mug": 1}, "item_unavailable")]
-)  # fmt: skip
+    ("lines", "code"),
+    [
+        ({"tea": 6}, "out_of_stock"),
+        ({"mug": 3, "tea": 9}, "out_of_stock"),
+        ({"hat": 1, "mug": 1}, "item_unavailable"),
+    ],
+)
 def test_a_change_that_stock_refuses_changes_nothing(lines, code):
     """What other shards took for it is given back; lines, totals and the reservation's time stay."""
     shop = Shop(tea=5, mug=3)

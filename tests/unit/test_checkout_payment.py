@@ -258,8 +258,7 @@ def test_a_cancel_at_any_moment_of_a_payment(token, steps):
         return
     canceled = shop.answer(cancel)
     assert (canceled.status, canceled.checkout.status, canceled.checkout.cancel_reason) == (200, "canceled", "buyer")
-    expected = ("payment_failed",) if token == "bad" else ("checkout_canceled",)
-    assert shop.answer(complete).code in (*expected, "checkout_canceled")
+    assert shop.answer(complete).code in ("checkout_canceled", "payment_failed" if token == "bad" else "")
     assert [shop.gateway.net(leg.id) for leg in state.legs] == [0]
     assert shop.gateway.state(state.legs[0].id) in ("none", "voided", "declined")
     assert (shop.levels("tea"), resting(state)) == ((5, 0, 0), True)

@@ -1,0 +1,75 @@
+"""What the event-sourced actor is told and works with: its core, its journal, whoever asks, and one batch.
+
+Owns no behaviour. The journal of production is `persistence.journal.PostgresJournal`; a test may bring another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from domain.messages import Command, Decision, Key
+from persistence.journal import Flush, Lease, Record, Snapshot
+
+
+class Core(Protocol):
+    """A pure core: what the actor needs to know of it. States and events are msgspec types."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def event_type(self) -> Any: ...
+    @property
+    def state_types(self) -> Mapping[str, Any]: ...
+
+    def decide(self, world: Any, command: Any, now_ms: int) -> Decision: ...
+    def touches(self, event: Any) -> list[Key]: ...
+    def evolve(self, key: Key, state: Any, event: Any) -> Any: ...
+    def begins(self, event: Any) -> bool: ...
+    def resting(self, key: Key, state: Any) -> bool: ...
+    def may_sleep(self, command: Any) -> Sequence[Key]: ...
+    def admits_when_full(self, command: Any) -> bool: ...
+    def may_be_stale(self, command: Any) -> bool: ...
+    def instead_of(self, command: Any) -> Command | None: ...
+
+
+class Journal(Protocol):
+    """What `persistence.journal.PostgresJournal` does; the simulation has another."""
+
+    async def take(self, shard: str) -> Lease: ...
+    async def owns(self, shard: str, epoch: int) -> bool: ...
+    async def append(self, epoch: int, flush: Flush) -> None: ...
+    async def was_written(self, flush: Flush) -> bool: ...
+    def awake(self, shard: str) -> Any: ...
+    async def entities(self, shard: str, keys: Sequence[Key]) -> list[Snapshot]: ...
+    async def records(self, shard: str, tail: int, head: int) -> list[Record]: ...
+
+
+class Ticket(Protocol):
+    """Whoever asked. ``later`` is said once if the reply does not come with its batch."""
+
+    def reply(self, reply: Any) -> None: ...
+    def later(self) -> None: ...
+
+
+class Pending:
+    """What one flush will write, and who is to be told when it has."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[Command, Ticket]] = []
+        self.events: list[Any] = []
+        self.rows: list[Any] = []
+        self.replies: list[tuple[Ticket, Any]] = []
+        self.deferred: list[tuple[bytes, Ticket]] = []  # whose replies come later, by their commands' ids
+        self.answered: list[tuple[bytes, Ticket]] = []  # who waited for a reply that comes with this batch
+        self.changed: dict[Key, Any] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.commands)
+
+
+class World(dict[Key, Any]):
+    """All states in memory, as a core sees them."""
+
+    def get(self, kind: Any, identifier: Any = None) -> Any:
+        return dict.get(self, (kind, identifier))
