@@ -222,7 +222,7 @@ class Shortage(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True)
     """Nothing was held here by this take. Every account that is short, in the order asked.
 
     ``held_elsewhere``: units may be held all the same, so the hold must be released: the take went to several
-    shards and others of them did hold their part, or it was sent twice and one copy may still be on its way.
+    shards and others of them did hold their part, or it was sent before and that copy may still be on its way.
     """
 
     lines: tuple[ShortLine, ...]

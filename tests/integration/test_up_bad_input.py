@@ -37,7 +37,8 @@ FIELDS: list[dict[str, Any]] = [
     {"shipping_address": {**ADDRESS, "line2": f"my card {CARD_NUMBER}"}},
     {"shipping_address": {"country": "XX"}}, {"shipping_address": {"country": "USA"}},
     {"shipping_address": {"postal_code": "x" * 21}}, {"shipping_address": []},
-    {"shipping_address": {"line1": "a\u2028b"}}, {"selected_shipping_option": "teleport"}, {"selected_shipping_option": 1}, {"line_items": []},
+    {"shipping_address": {"line1": "a\u2028b"}}, {"selected_shipping_option": "teleport"},
+    {"selected_shipping_option": 1}, {"line_items": []},
     {"line_items": None}, {"currency": "EUR"}, {"totals": []}, {"status": "completed"},
 ]  # fmt: skip
 

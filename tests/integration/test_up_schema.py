@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.client import Client
 
-FUZZING_S = 40
+FUZZING_S = 30
 CHECKS = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance",
     "response_headers_conformance", "response_schema_conformance",

@@ -31,10 +31,11 @@ class BrokenJournal:
         return False
 
     async def awake(self, shard: str) -> AsyncIterator[Any]:
-        for page in ():
+        no_pages: tuple[Any, ...] = ()
+        for page in no_pages:
             yield page
 
-    async def entities(self, keys: Sequence[Any]) -> list[Any]:
+    async def entities(self, shard: str, keys: Sequence[Any]) -> list[Any]:
         return []
 
     async def records(self, shard: str, tail: int, head: int) -> list[Any]:
