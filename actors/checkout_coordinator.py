@@ -26,7 +26,7 @@ from domain.messages import Key, Refusal
 log = structlog.get_logger()
 
 AGAIN_S = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
-DUE_MOST = 500
+DUE_MOST = 5_000
 NOT_OUTCOMES = ("busy", "internal_error")  # refusals that say nothing about the step itself
 
 
@@ -75,6 +75,7 @@ class CheckoutCoordinator:
             max_queue=max_queue,
         )
         self._clock_ms = clock_ms
+        self._on_fenced = on_fenced
         self._ports = ports
         self._durable: dict[str, model.Checkout] = {}
         self._running: dict[str, set[str]] = {}
@@ -109,7 +110,14 @@ class CheckoutCoordinator:
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        """The writer and the timer never end by themselves: without one of them the process is of no use."""
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("coordinator broken", shard=self.writer.shard, error=repr(task.exception()))
+            self._on_fenced()
 
     # ── what is durable, and what it wants ──────────────────────────────────────────────────────────────
 
@@ -206,6 +214,10 @@ class CheckoutCoordinator:
     def watch(self, key: str, command: Watch, ticket: Ticket) -> None:
         """Keep the ticket until the checkout's version is above the known one."""
         read = model.Read(command_id=b"", checkout_id=command.checkout_id, owner=command.owner)
+        state = self._durable.get(key)
+        if state is not None and state.version > command.known_version:
+            self.writer.submit(read, ticket)  # it changed between the reading and the answer
+            return
         self._watchers.setdefault(key, []).append((command.known_version, ticket, read))
         ticket.later()
 

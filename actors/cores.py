@@ -119,7 +119,7 @@ class CheckoutCore:
 
     def instead_of(self, command: Any) -> Command | None:
         """An outcome that led to rows the database refuses: the saga unwinds instead."""
-        if isinstance(command, checkout_model.Stepped):
+        if isinstance(command, checkout_model.Stepped) and not isinstance(command, checkout_model.Abandon):
             return checkout_model.Abandon(
                 command_id=b"", checkout_id=command.checkout_id, action=command.action, result=command.result
             )

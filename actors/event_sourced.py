@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ import structlog
 from actors.contracts import Core, Journal, Pending, Ticket, World
 from actors.snapshots import SnapshotQueue
 from domain.messages import Command, Decision, Key, Refusal
-from persistence.journal import OUTAGES, AppendRejected, AppendUnknown, Fenced, Flush, Lease, Record, Snapshot
+from persistence.journal import OUTAGES, AppendRejected, AppendUnknown, Corrupt, Fenced, Flush, Lease, Record, Snapshot
 
 log = structlog.get_logger()
 
@@ -61,6 +61,7 @@ class EventSourced:
         self._waiters: dict[bytes, list[Ticket]] = {}
         self._sleepers: dict[Key, list[tuple[Command, Ticket]]] = {}
         self._loading: asyncio.Task[None] | None = None  # a reference: the loop keeps none
+        self._broken: BaseException | None = None  # why loading ended; the writer ends with it
         self._redoing = False  # the world is being rebuilt: nobody may decide on it
         self._wake = asyncio.Event()
         self._snapshots = SnapshotQueue()
@@ -73,7 +74,8 @@ class EventSourced:
 
     @property
     def queued(self) -> int:
-        return len(self._queue) + len(self._gathering.commands)
+        parked = sum(map(len, self._sleepers.values())) if self._sleepers else 0
+        return len(self._queue) + len(self._gathering.commands) + parked
 
     @property
     def now_ms(self) -> int:
@@ -85,7 +87,7 @@ class EventSourced:
         if self.queued >= self._max_queue and not self._core.admits_when_full(command):
             ticket.reply(BUSY)
             return
-        if self._core.may_be_stale(command) and self.last_ms:
+        if self._core.may_be_stale(command) and self.last_ms and not self._redoing:
             # A read that may be stale rests on nothing: it is answered from memory, now.
             ticket.reply(self._core.decide(self.world, command, self.now_ms).reply)
             return
@@ -155,6 +157,8 @@ class EventSourced:
         try:
             while not self.fenced:
                 self._wake.clear()
+                if self._broken is not None:
+                    raise self._broken
                 self._decide_queued()
                 if flight is not None and flight.done():
                     flight.result()
@@ -262,6 +266,7 @@ class EventSourced:
                 log.warning("append of unknown outcome", shard=self.shard, seq=flush.seq, error=str(error))
                 if await self._was_written(flush):
                     break
+                await asyncio.sleep(RETRY_S)
         self.lease = self.lease._replace(head=flush.seq, tail=max(self.lease.tail, flush.tail))
         self._snapshots.written(flush.snapshots)
 
@@ -307,6 +312,8 @@ class EventSourced:
         while True:
             try:
                 lease = await self._journal.take(self.shard)
+                if lease.epoch != self.lease.epoch + 1:
+                    raise Fenced(f"{self.shard} had a newer owner than epoch {self.lease.epoch}")
                 if lease.head == flush.old_head:
                     self.lease = lease
                     return False
@@ -347,12 +354,18 @@ class EventSourced:
         while again:
             command, ticket = again.pop(0)
             asleep = [key for key in self._core.may_sleep(command) if key not in self.world]
-            self._load_absent(await self._read_entities(asleep))
+            snapshots, damaged = await self._read_entities(asleep)
+            if damaged:
+                ticket.reply(REJECTED)
+                continue
+            self._load_absent(snapshots)
             self._handle(command, ticket)
             single, self._gathering = self._gathering, Pending()
             try:
                 if single.events:
                     await self._write(self._flush_of(single))
+                else:
+                    await self._check_epoch()
                 self._tell(single)
             except AppendRejected:
                 log.error("command rejected by the database", shard=self.shard, command=type(command).__name__)
@@ -397,7 +410,7 @@ class EventSourced:
         """Entities whose last state is stored and that nobody waits for leave memory."""
         for key in self._snapshots.stored_at_rest():
             if key not in self._gathering.changed and key not in self._snapshots:
-                self.world.pop(key, None)
+                self._rest(key)
 
     def _wait_for_entities(self, keys: Sequence[Key], command: Command, ticket: Ticket) -> None:
         """Park the command until its entities are loaded; it comes back to the front of the queue."""
@@ -407,6 +420,7 @@ class EventSourced:
         if self._loading is None or self._loading.done():
             # One loader at a time: of two, the slower would bring back what the other's command has changed.
             self._loading = asyncio.create_task(self._wake_sleepers())
+            self._loading.add_done_callback(self._loaded)
 
     async def _wake_sleepers(self) -> None:
         while self._sleepers:
@@ -414,21 +428,65 @@ class EventSourced:
             parked = [entry for entries in wanted.values() for entry in entries]
             keys = {key for command, _ in parked for key in self._core.may_sleep(command) if key not in self.world}
             epoch = self.lease.epoch
-            snapshots = await self._read_entities(list(keys))
+            snapshots, damaged = await self._read_entities(list(keys))
             if self._redoing or self.lease.epoch != epoch:
                 # The world is, or was, rebuilt meanwhile: what was read may be older than it.
                 self._queue.extendleft(reversed(parked))
             else:
                 self._load_absent(snapshots)
-                for command, ticket in parked:
-                    self._handle(command, ticket)
+                self._handle_parked(parked, keys, damaged)
+                self._let_sleep(keys)
             self._wake.set()
 
-    async def _read_entities(self, keys: Sequence[Key]) -> list[Snapshot]:
+    def _handle_parked(self, parked: Iterable[tuple[Command, Ticket]], read: Set[Key], damaged: set[Key]) -> None:
+        again = []
+        for command, ticket in parked:
+            needed = self._core.may_sleep(command)
+            if damaged.intersection(needed):
+                ticket.reply(REJECTED)
+            elif all(key in self.world or key in read for key in needed):
+                self._handle(command, ticket)
+            else:
+                # It was in memory when the reading began and has gone to rest since: to be read after all.
+                again.append((command, ticket))
+        self._queue.extendleft(reversed(again))
+
+    def _let_sleep(self, keys: Iterable[Key]) -> None:
+        """What was loaded and not changed rests as before."""
+        for key in keys:
+            state = dict.get(self.world, key)
+            idle = key not in self._gathering.changed and key not in self._snapshots
+            if state is not None and idle and self._core.resting(key, state):
+                self._rest(key)
+
+    def _rest(self, key: Key) -> None:
+        self.world.pop(key, None)
+        self._snapshots.at_rest(key)
+
+    def _loaded(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._broken = task.exception()
+            self._wake.set()
+
+    async def _read_entities(self, keys: Sequence[Key]) -> tuple[list[Snapshot], set[Key]]:
+        """The entities that are stored, and the keys of those that are damaged, which concern nobody else."""
+        try:
+            return await self._read_patiently(keys), set()
+        except Corrupt:
+            found, damaged = list[Snapshot](), set[Key]()
+            for key in keys:
+                try:
+                    found += await self._read_patiently([key])
+                except Corrupt as error:
+                    log.error("entity damaged", shard=self.shard, error=str(error))
+                    damaged.add(key)
+            return found, damaged
+
+    async def _read_patiently(self, keys: Sequence[Key]) -> list[Snapshot]:
         while keys:
             try:
                 return await self._journal.entities(self.shard, keys)
-            except Exception as error:
+            except OUTAGES as error:
                 log.warning("database unreachable", shard=self.shard, error=str(error))
                 await asyncio.sleep(RETRY_S)
         return []

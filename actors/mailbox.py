@@ -45,11 +45,11 @@ class Mailbox:
         self._seq = 0
         self._open: dict[int, tuple[Any, asyncio.Future[Any]]] = {}
         self._gathered: list[int] = []
-        self._later: set[int] = set()
+        self._later: dict[int, str] = {}  # command → the incarnation that owes its reply
         self._drainer: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(list[tuple[int, reply_type | None]]).decode
+        self._decode = msgspec.msgpack.Decoder(tuple[str, list[tuple[int, reply_type | None]]]).decode
         self._decode_drained = msgspec.msgpack.Decoder(tuple[str, list[tuple[int, int, reply_type]]]).decode
 
     def __len__(self) -> int:
@@ -89,25 +89,37 @@ class Mailbox:
                 if not entries:
                     continue
                 try:
-                    replies = self._decode(await self._transport.deliver(self.client, self._encode(entries)))
+                    answer = await self._transport.deliver(self.client, self._encode(entries))
+                    owing, replies = self._decode(answer)
                 except Unreachable as error:
                     # It may have executed; sending it again is safe, for every command has its id.
                     self._gathered = [seq for seq, _ in entries if seq in self._open] + self._gathered
                     attempt = await self._back_off(attempt, error)
                     continue
+                except Exception as error:
+                    # A command or reply that cannot be written down: whoever asked is told, nobody else stuck.
+                    log.exception("batch lost", client=self.client)
+                    self._fail([seq for seq, _ in entries], error)
+                    continue
                 attempt = 0
                 for seq, reply in replies:
-                    if reply is None:
-                        self._later.add(seq)
-                    else:
+                    if reply is not None:
                         self._resolve(seq, reply)
+                    elif seq in self._open:  # else the drain was quicker
+                        self._later[seq] = owing
                 if self._later and self._drainer is None:
                     self._drainer = asyncio.create_task(self._drain())
         finally:
             self._senders -= 1
 
+    def _fail(self, seqs: list[int], error: Exception) -> None:
+        for seq in seqs:
+            entry = self._open.pop(seq, None)
+            if entry is not None and not entry[1].done():
+                entry[1].set_exception(error)
+
     def _resolve(self, seq: int, reply: Any) -> None:
-        self._later.discard(seq)
+        self._later.pop(seq, None)
         entry = self._open.pop(seq, None)
         if entry is not None and not entry[1].done():
             entry[1].set_result(reply)
@@ -127,10 +139,9 @@ class Mailbox:
                 attempt = 0
                 answering, drained = self._decode_drained(blob)
                 if answering != incarnation:
-                    if incarnation:
-                        # The one that owed us is gone: ask everything again that is not answered.
-                        self._ask_again()
                     incarnation, acknowledged = answering, 0
+                # Who owed us these is gone, and with it what it had to say: ask again.
+                self._ask_again([seq for seq, owing in self._later.items() if owing != answering])
                 for number, seq, reply in drained:
                     acknowledged = number
                     self._resolve(seq, reply)
@@ -139,10 +150,11 @@ class Mailbox:
         finally:
             self._drainer = None
 
-    def _ask_again(self) -> None:
-        again, self._later = sorted(self._later), set()
-        self._gathered += again
-        if self._senders < self._in_flight:
+    def _ask_again(self, lost: list[int]) -> None:
+        for seq in lost:
+            del self._later[seq]
+        self._gathered += lost
+        if lost and self._senders < self._in_flight:
             self._senders += 1
             self._spawn(self._send())
 

@@ -115,10 +115,12 @@ class Silence:
 
 def _begin_checkout(action: model.BeginCart) -> cart_model.BeginCheckout:
     return cart_model.BeginCheckout(
-        command_id=_command_id(action.name, action.checkout_id),
+        # With another former checkout out of the way it is another question, not a repeat of the first.
+        command_id=_command_id(f"{action.name}:{action.gone}", action.checkout_id),
         cart_id=action.cart_id,
         checkout_id=action.checkout_id,
         owner=action.owner,
+        gone=action.gone,
     )
 
 

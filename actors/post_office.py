@@ -95,14 +95,14 @@ class PostOffice:
         self._encode = msgspec.msgpack.Encoder().encode
 
     async def deliver(self, client: str, blob: bytes) -> bytes:
-        """Commands ``[(seq, command), …]`` in; ``[(seq, reply | None), …]`` out, None meaning "by drain"."""
+        """Commands ``[(seq, command), …]`` in; ``(incarnation, [(seq, reply | None), …])`` out, None: "by drain"."""
         commands = self._decode(blob)
         box = self._box(client)
         batch = _Counter(len(commands))
         for seq, command in commands:
             self._submit(command, _Ticket(seq, batch, box))
         await batch.done
-        return self._encode(batch.replies)
+        return self._encode((self.incarnation, batch.replies))
 
     async def drain(self, client: str, incarnation: str, acknowledged: int, wait_s: float) -> bytes:
         """``(incarnation, [(number, seq, reply), …])``: what came later, at once or as soon as there is some.

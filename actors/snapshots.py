@@ -57,6 +57,10 @@ class SnapshotQueue:
             return True
         return False
 
+    def at_rest(self, key: Key) -> None:
+        """The entity has left memory; when it is loaded again, it is said again that it has a row."""
+        self._stored.discard(key)
+
     def due(self, events: int, state_of: Callable[[Key], Any]) -> Iterator[tuple[Key, Any]]:
         """The next entities to write with a flush of so many events, with their states."""
         share = max(AT_LEAST, len(self._waiting) * 2 * events // REPLAY_EVENTS + 1)

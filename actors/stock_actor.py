@@ -21,7 +21,8 @@ from domain.messages import Key
 TICK_S = 0.25
 GRACE_MS = 60_000
 JUMP_MS = 5_000  # a tick that comes this late means a paused process or a moved clock
-SWEEP_MOST = 500  # holds a tick, so that a mass expiry delays nobody
+SWEEP_MOST = 500  # holds a command
+SWEEPS_A_TICK = 20  # so that a mass expiry delays nobody for long, and yet 10,000 holds are back in a second
 
 
 class Deadlines:
@@ -114,8 +115,10 @@ class StockActor:
             if abs(now_ms - ticked_ms) > JUMP_MS:
                 self._deadlines.put_off(now_ms + GRACE_MS)
             ticked_ms = now_ms
-            due = self._deadlines.due(now_ms, SWEEP_MOST)
-            if due:
+            for _ in range(SWEEPS_A_TICK):
+                due = self._deadlines.due(now_ms, SWEEP_MOST)
+                if not due:
+                    break
                 self.writer.submit(stock.Sweep(command_id=b"", hold_ids=tuple(due)), Unasked())
 
 

@@ -28,6 +28,7 @@ from persistence.audit import audit
 
 WATCH_WAIT_S = 25.0
 SIGN_OF_LIFE_S = 2.0
+MOST_UNANSWERED = 50_000  # commands of this process to one shard
 ENDED = ("completed", "canceled")
 
 
@@ -50,6 +51,8 @@ class RayEngine:
         kind, key = _address(command)
         router = self._routers[kind]
         shard = router.table.shard_of(key) if key is not None else router.table.shards[0]
+        if len(router.mailboxes[shard]) >= MOST_UNANSWERED:
+            raise Busy
         future = router.ask_shard(shard, command)
         # Not wait_for: giving up waiting must not take back what is on its way.
         done, _ = await asyncio.wait({future}, timeout=wait_s)

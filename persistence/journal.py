@@ -123,7 +123,7 @@ class PostgresJournal:
         arguments = _arguments(epoch, flush)
         try:
             written = await self._pool.fetchval(_APPEND, *arguments)
-        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError) as error:
             raise AppendRejected(str(error)) from error
         except OUTAGES as error:
             raise AppendUnknown(f"{type(error).__name__}: {error}") from error

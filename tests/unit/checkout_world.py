@@ -78,6 +78,7 @@ class Shop:
         self.rows: list[Any] = []
         self.replies: dict[bytes, list[Any]] = {}
         self._ids = count(1)
+        self._sent: set[tuple[str, str]] = set()
         self.checkouts = Core(
             lambda world, command, now: checkout.decide(self.policy, world, command, now),
             checkout,
@@ -180,15 +181,16 @@ class Shop:
         ]
 
     def _merge_takes(self, action: model.TakeStock, answers: list[Any]) -> Any:
+        sent_before = (action.hold_id, action.name) in self._sent
+        self._sent.add((action.hold_id, action.name))
         refused = next((answer for answer in answers if isinstance(answer, stock.HoldState)), None)
         if refused is not None:
             return refused
-        short = {
-            line.account: line for answer in answers if isinstance(answer, stock.Shortage) for line in answer.lines
-        }
+        shortages = [answer for answer in answers if isinstance(answer, stock.Shortage)]
+        short = {line.account: line for shortage in shortages for line in shortage.lines}
         if short:
             lines = tuple(short[account] for account in action.wanted if account in short)
-            return stock.Shortage(lines, any(isinstance(answer, stock.Held) for answer in answers))
+            return stock.Shortage(lines, sent_before or any(isinstance(answer, stock.Held) for answer in answers))
         return stock.Held({key: product for answer in answers for key, product in answer.products.items()})
 
     def tell(self, checkout_id: str, name: str, result: Any) -> None:
