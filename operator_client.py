@@ -177,9 +177,7 @@ class OperatorClient:
         if self._session is not None:
             await self._session.close()
 
-    async def put_products(
-        self, products: Sequence[dict[str, Any]], *, dry_run: bool = False
-    ) -> list[BatchResult]:
+    async def put_products(self, products: Sequence[dict[str, Any]], *, dry_run: bool = False) -> list[BatchResult]:
         """Create or replace up to `BATCH_LIMIT` products; one result an item, in order."""
         body: dict[str, Any] = {"products": list(products)}
         return await self._batch("/v1/ops/products/batch", body, len(products), dry_run)

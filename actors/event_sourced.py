@@ -26,7 +26,7 @@ log = structlog.get_logger()
 BUSY = Refusal("busy", "The service has more work than it can take on now. Ask again shortly.")
 REJECTED = Refusal("internal_error", "This could not be carried out; nothing was changed.")
 RETRY_S = 0.2
-TURN_COMMANDS = 500  # decided between two looks at the event loop
+TURN_COMMANDS = 250  # decided between two looks at the event loop: then the first flush is on its way
 
 
 class EventSourced:

@@ -18,7 +18,7 @@ import structlog
 
 log = structlog.get_logger()
 
-MAX_BATCH = 500
+MAX_BATCH = 250
 DRAIN_WAIT_S = 10.0
 BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.4)
 
@@ -37,7 +37,7 @@ class Transport(Protocol):
 class Mailbox:
     """Asks of one client to one actor. Use on one event loop."""
 
-    def __init__(self, transport: Transport, reply_type: Any, *, in_flight: int = 2) -> None:
+    def __init__(self, transport: Transport, reply_type: Any, *, in_flight: int = 3) -> None:
         self.client = secrets.token_hex(8)
         self._transport = transport
         self._in_flight = in_flight

@@ -87,9 +87,7 @@ async def require_customer(request: Request, _bearer: Annotated[Any, Security(_B
     return caller
 
 
-async def require_operator(
-    request: Request, _bearer: Annotated[Any, Security(_OPERATOR_BEARER)] = None
-) -> Caller:
+async def require_operator(request: Request, _bearer: Annotated[Any, Security(_OPERATOR_BEARER)] = None) -> Caller:
     """The operator who is calling. Problem: 401 without a valid token, 403 for a customer."""
     caller = await identify(request)
     if caller.customer_id is None:

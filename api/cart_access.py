@@ -19,9 +19,7 @@ from domain.stock_model import Offer
 async def read_cart(context: AppContext, caller: Caller, cart_id: str) -> CartView:
     """The cart, if it is the caller's. Problem: 404."""
     require_id("cart", cart_id)
-    answer = await ask_as_owner(
-        context, caller, lambda owner: ReadCart(command_id=b"", cart_id=cart_id, owner=owner)
-    )
+    answer = await ask_as_owner(context, caller, lambda owner: ReadCart(command_id=b"", cart_id=cart_id, owner=owner))
     reply: CartReply = answer.reply
     return reply.cart
 

@@ -47,18 +47,12 @@ async def priced_now(context: AppContext, view: CartView, place: Place | None) -
     return _document(view, await _opened_for(context, view), lines, pricing.totals, messages)
 
 
-async def _price(
-    context: AppContext, view: CartView, products: Mapping[str, Product], place: Place | None
-) -> Pricing:
+async def _price(context: AppContext, view: CartView, products: Mapping[str, Product], place: Place | None) -> Pricing:
     rules = Rules()
     if place is not None:
         reply: RulesReply = (await context.engine.ask(ReadRules(command_id=b""))).reply
         rules = reply.rules
-    sold = [
-        (Line(line.id, line.sku, line.quantity), products[line.sku])
-        for line in view.lines
-        if line.sku in products
-    ]
+    sold = [(Line(line.id, line.sku, line.quantity), products[line.sku]) for line in view.lines if line.sku in products]
     return price(sold, view.currency, rules.shipping, rules.tax, place)
 
 
@@ -74,14 +68,10 @@ def _messages(view: CartView, offers: Mapping[str, Offer], priced: Mapping[str, 
         available = max(0, offers[line.sku].available)
         if available < line.quantity:
             text = f"Only {available} available."
-            messages.append(
-                Message("warning", "out_of_stock", f"{path}.quantity", text, "requires_buyer_review")
-            )
+            messages.append(Message("warning", "out_of_stock", f"{path}.quantity", text, "requires_buyer_review"))
         if line.title and now.unit_price != line.unit_price:
             text = "The price has changed since the item was put here."
-            messages.append(
-                Message("info", "price_changed", f"{path}.unit_price", text, "requires_buyer_review")
-            )
+            messages.append(Message("info", "price_changed", f"{path}.unit_price", text, "requires_buyer_review"))
     return messages
 
 

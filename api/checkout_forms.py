@@ -57,9 +57,7 @@ def payments(body: CompleteCheckout | ExpressCheckout) -> Payments:
     return Payments(asked, body.expected_total)
 
 
-def _fields(
-    context: AppContext, key: DataKey | None, patch: Mapping[str, Any], present: Mapping[str, Any]
-) -> Fields:
+def _fields(context: AppContext, key: DataKey | None, patch: Mapping[str, Any], present: Mapping[str, Any]) -> Fields:
     merged = {
         name: merge_patch(present.get(name), patch[name])
         for name in _NESTED

@@ -109,8 +109,7 @@ def operation(
     if body is not None:
         extra["requestBody"] = _request_body(body)
     responses: dict[int | str, Any] = {
-        status: _success(status, model, versioned=versioned, keyed=key != "none")
-        for status, model in answers.items()
+        status: _success(status, model, versioned=versioned, keyed=key != "none") for status, model in answers.items()
     }
     return {
         "status_code": next(iter(answers)),
@@ -122,9 +121,7 @@ def operation(
 def plain_operation(meanings: dict[int, str], media_type: str = "application/json") -> dict[str, Any]:
     """Arguments for the decorator of a route outside the contract's conventions; `meanings` by status."""
     content = {media_type: {"schema": {"type": "object" if media_type.endswith("json") else "string"}}}
-    return {
-        "responses": {status: {"description": text, "content": content} for status, text in meanings.items()}
-    }
+    return {"responses": {status: {"description": text, "content": content} for status, text in meanings.items()}}
 
 
 def document(app: FastAPI) -> dict[str, Any]:

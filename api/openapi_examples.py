@@ -59,9 +59,7 @@ _CHECKOUT = {
     "buyer": _BUYER,
     "shipping_address": _ADDRESS,
     "billing_address": None,
-    "shipping_options": [
-        {"id": "standard", "label": "Standard", "amount": 500, "min_days": 3, "max_days": 5}
-    ],
+    "shipping_options": [{"id": "standard", "label": "Standard", "amount": 500, "min_days": 3, "max_days": 5}],
     "selected_shipping_option": "standard",
     "coupons": [],
     "totals": _TOTALS,

@@ -32,8 +32,7 @@ _ERASED_FIELDS = {
     BILLING_ADDRESS: ("name", "line1"),
 }
 _ERASED_DOCUMENTS = {
-    field: msgspec.Raw(msgspec.json.encode(dict.fromkeys(names, ERASED)))
-    for field, names in _ERASED_FIELDS.items()
+    field: msgspec.Raw(msgspec.json.encode(dict.fromkeys(names, ERASED))) for field, names in _ERASED_FIELDS.items()
 }
 
 _encode = msgspec.json.Encoder().encode
@@ -46,9 +45,7 @@ def seal_buyer(key: DataKey, master: MasterKey, fields: Mapping[str, str]) -> Bu
     if not filled:
         return None
     problems = tuple(
-        Problem(name, "missing", f"Give the buyer's {name}.")
-        for name in _NEEDED_OF_BUYER
-        if name not in filled
+        Problem(name, "missing", f"Give the buyer's {name}.") for name in _NEEDED_OF_BUYER if name not in filled
     )
     email = filled.get("email")
     email_hash = master.email_hash(email) if email else ""

@@ -206,14 +206,11 @@ def _create(policy: CartPolicy, command: CreateCart, now_ms: int) -> Decision:
         if not 1 <= line.quantity <= MAX_QUANTITY:
             return Decision(reply=_out_of_range(f"$.line_items[{i}].quantity", line.quantity))
     unseen = tuple(
-        CartLine(ids.derived("li", now_ms, key, line.sku), line.sku, line.quantity, "", 0)
-        for line in command.lines
+        CartLine(ids.derived("li", now_ms, key, line.sku), line.sku, line.quantity, "", 0) for line in command.lines
     )
     lines = _as_shown(unseen, command.shown)
     cart = Cart(command.cart_id, command.owner, command.customer, command.currency, lines, now_ms, now_ms)
-    return _answer(
-        cart, command, now_ms, CartReply(201, view(policy, cart, now_ms)), [CartCreated(key, cart)]
-    )
+    return _answer(cart, command, now_ms, CartReply(201, view(policy, cart, now_ms)), [CartCreated(key, cart)])
 
 
 def _add(policy: CartPolicy, cart: Cart, command: AddItem, now_ms: int) -> Decision:
@@ -336,9 +333,7 @@ def evolve(key: Key, state: Cart | Customer | None, event: CartEvent) -> Cart | 
     return _evolve_cart(state, event)
 
 
-def _evolve_cart(
-    cart: Cart | None, event: CartCreated | LinesSet | CheckoutsSet | CartRestored | CartAnswered
-) -> Cart:
+def _evolve_cart(cart: Cart | None, event: CartCreated | LinesSet | CheckoutsSet | CartRestored | CartAnswered) -> Cart:
     if isinstance(event, CartCreated):
         return event.state
     assert cart is not None, f"{type(event).__name__} concerns a cart that does not exist"

@@ -108,9 +108,7 @@ def _make(turn: Turn, products: dict[str, Product]) -> None:
 
 def _given(fields: Fields, pricing: Pricing) -> dict[str, Any]:
     given: dict[str, Any] = {
-        name: getattr(fields, name)
-        for name in ("buyer", "shipping_address", "billing_address")
-        if name in fields.given
+        name: getattr(fields, name) for name in ("buyer", "shipping_address", "billing_address") if name in fields.given
     }
     if "selected_shipping_option" in fields.given:
         given["chosen"] = fields.selected_option

@@ -26,11 +26,7 @@ def complete(turn: Turn, command: Complete) -> Decision:
     state = turn.state
     if state.phase == "placed":
         return turn.reply(command, views.reply(state))
-    refusal = (
-        no.not_open(state)
-        or no.stale(state, command.expected_version)
-        or cannot_complete(turn, command.payments)
-    )
+    refusal = no.not_open(state) or no.stale(state, command.expected_version) or cannot_complete(turn, command.payments)
     if refusal is not None:
         return turn.reply(command, refusal)
     turn.owe("complete", command)

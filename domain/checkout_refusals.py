@@ -20,12 +20,8 @@ from domain.stock_model import Shortage, account_of, sku_of
 NOT_FOUND = Refusal("not_found", "There is no such checkout, or the credentials do not open it.")
 NO_SUCH_PAYMENT = Refusal("not_found", "There is no such payment on this checkout.")
 PAYMENT_NOT_PENDING = Refusal("payment_not_pending", "This payment awaits no action.")
-IN_PROGRESS = Refusal(
-    "completion_in_progress", "A completion of this checkout is under way. Ask again shortly."
-)
-BEING_CHANGED = Refusal(
-    "request_in_progress", "Another change of this checkout is under way. Ask again shortly."
-)
+IN_PROGRESS = Refusal("completion_in_progress", "A completion of this checkout is under way. Ask again shortly.")
+BEING_CHANGED = Refusal("request_in_progress", "Another change of this checkout is under way. Ask again shortly.")
 COMPLETED = Refusal("checkout_completed", "The checkout is completed; its order can be canceled instead.")
 CANCELED = Refusal("checkout_canceled", "The checkout was canceled. Start a new one.")
 EXPIRED = Refusal("reservation_expired", "The reservation has expired. Start a new checkout.")

@@ -23,9 +23,7 @@ from domain.stock_model import Held, HoldState, Shortage, sku_of
 MAX_SHORTAGES = 3  # how often what there is may be less than what there was a moment ago
 
 
-def start(
-    policy: Policy, rules: Rules, command: Start, now_ms: int, former: Checkout | None = None
-) -> Decision:
+def start(policy: Policy, rules: Rules, command: Start, now_ms: int, former: Checkout | None = None) -> Decision:
     """A new checkout; or the ``former`` one of the same start, which was told to come back, once more."""
     fields = command.fields
     state = Checkout(
@@ -100,9 +98,7 @@ def held(turn: Turn, result: Held) -> None:
         turn.set(hold=hold)
         undoing.undo(turn, "refused", refusal)
         return
-    pricing = prices.price_lines(
-        state, turn.rules, state.wanted, products, state.shipping_address, state.chosen
-    )
+    pricing = prices.price_lines(state, turn.rules, state.wanted, products, state.shipping_address, state.chosen)
     turn.move("open", hold=hold, products=products, **prices.priced(pricing))
     if state.chosen is not None and pricing.selection_lost:
         undoing.undo(turn, "refused", no.no_such_option(pricing))

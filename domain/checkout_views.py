@@ -68,9 +68,7 @@ def missing(state: Checkout) -> list[FieldError]:
     """What must be there before money may move, each with its path and remedy."""
     errors: list[FieldError] = []
     if state.buyer is None:
-        errors += [
-            FieldError(f"$.buyer.{name}", "missing", f"Give the buyer's {name}.") for name in BUYER_FIELDS
-        ]
+        errors += [FieldError(f"$.buyer.{name}", "missing", f"Give the buyer's {name}.") for name in BUYER_FIELDS]
     else:
         errors += _problems("$.buyer", state.buyer.problems)
     if state.shipping_address is None:
@@ -93,9 +91,7 @@ def messages_of(state: Checkout) -> tuple[Message, ...]:
     """What happened to the lines, then what is still to be given, then why the last payment failed."""
     if state.phase not in OPEN_PHASES:
         return state.messages
-    told = [
-        Message("error", error.code, error.path, error.message, "recoverable") for error in missing(state)
-    ]
+    told = [Message("error", error.code, error.path, error.message, "recoverable") for error in missing(state)]
     failed = next((leg.error for leg in current_legs(state) if leg.status == "declined"), None)
     if failed is not None:
         text = failed.message or "The payment was declined. Try another payment method."

@@ -143,9 +143,7 @@ def trim(hold: Hold | None, revision: int, target: Mapping[str, int]) -> Step:
         return Refused("finished", hold.status)
     if revision < hold.revision:
         return Refused("stale", hold.status)
-    removed = {
-        key: units - target.get(key, 0) for key, units in hold.legs.items() if units > target.get(key, 0)
-    }
+    removed = {key: units - target.get(key, 0) for key, units in hold.legs.items() if units > target.get(key, 0)}
     if not removed and revision == hold.revision:
         return []
     return [Trimmed(hold.id, revision, removed)]
@@ -276,9 +274,7 @@ def give_back(
     if now_ms - issued_at_ms > STALE_TAKE_MS:
         return Refused("stale")
     short = [
-        Short(key, units, accounts[key].confirmed)
-        for key, units in legs.items()
-        if accounts[key].confirmed < units
+        Short(key, units, accounts[key].confirmed) for key, units in legs.items() if accounts[key].confirmed < units
     ]
     if short:
         return Refused("short", "unknown", short)

@@ -113,17 +113,7 @@ class Dropped(Event, frozen=True):
 
 
 LedgerEvent = (
-    Taken
-    | Trimmed
-    | Pinned
-    | Unpinned
-    | Extended
-    | Confirmed
-    | Released
-    | Expired
-    | Returned
-    | Forgotten
-    | Dropped
+    Taken | Trimmed | Pinned | Unpinned | Extended | Confirmed | Released | Expired | Returned | Forgotten | Dropped
 )
 
 

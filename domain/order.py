@@ -204,9 +204,7 @@ def _not_in(order: Order, needed: str, done: str) -> Refusal:
 
 
 def payment_line(leg: PaymentLeg) -> PaymentLine:
-    return PaymentLine(
-        leg.id, leg.method, leg.status, leg.amount, leg.gateway, leg.error.code if leg.error else None
-    )
+    return PaymentLine(leg.id, leg.method, leg.status, leg.amount, leg.gateway, leg.error.code if leg.error else None)
 
 
 _json = msgspec.json.Encoder()
@@ -221,9 +219,7 @@ def state_row(order: Order, legs: tuple[PaymentLeg, ...], at_ms: int) -> OrderSt
         order.confirmed_at_ms,
         order.cancel_reason,
     )
-    return OrderStateRow(
-        order.id, order.events, order.status, payment_status(legs), at_ms, _json.encode(body)
-    )
+    return OrderStateRow(order.id, order.events, order.status, payment_status(legs), at_ms, _json.encode(body))
 
 
 def event_row(order: Order, at_ms: int, actor: str, kind: str, detail: dict[str, Any]) -> OrderEventRow:

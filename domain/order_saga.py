@@ -34,9 +34,7 @@ from domain.stock_model import HoldState
 OrderCommand = CancelOrder | ShipOrder | DeliverOrder | ReviewOrder | AmendAddress
 NO_ORDER = Refusal("not_found", "There is no such order, or the credentials do not open it.")
 BEING_CAPTURED = Refusal("request_in_progress", "The payment is still being captured. Ask again shortly.")
-OTHER_COUNTRY = Refusal(
-    "country_changed", "The new address must be in the country that the order was priced for."
-)
+OTHER_COUNTRY = Refusal("country_changed", "The new address must be in the country that the order was priced for.")
 OTHER_PRICE = Refusal("total_changed", "This address would change the price of the order.")
 
 _replace = msgspec.structs.replace

@@ -15,9 +15,7 @@ import msgspec
 from domain import payments
 from domain.payments import GatewayRequest, Outcome
 
-LegStatus = Literal[
-    "pending", "authorized", "captured", "voided", "refunded", "declined", "requires_action", "unknown"
-]
+LegStatus = Literal["pending", "authorized", "captured", "voided", "refunded", "declined", "requires_action", "unknown"]
 Intent = Literal["none", "authorize", "capture", "void", "refund"]
 
 

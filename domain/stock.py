@@ -201,9 +201,7 @@ def _take(world: World, command: Take, now_ms: int) -> Decision:
     )
     if isinstance(step, ledger.Refused):
         if step.reason == "short":
-            short = tuple(
-                ShortLine(line.account, line.requested, line.available, True) for line in step.short
-            )
+            short = tuple(ShortLine(line.account, line.requested, line.available, True) for line in step.short)
             return Decision(reply=Shortage(short))
         return Decision(reply=HoldState(step.status, step.reason))
     return Decision(step, Held(products))
@@ -351,6 +349,4 @@ def evolve(key: Key, state: Any, event: StockEvent) -> Any:
             answers = with_answer(stock.answers, event.command_id, event.fingerprint, event.at_ms, event.body)
             return Stock(stock.figures, stock.product, answers)
         case _:
-            return Stock(
-                ledger.evolve_account(identifier, stock.figures, event), stock.product, stock.answers
-            )
+            return Stock(ledger.evolve_account(identifier, stock.figures, event), stock.product, stock.answers)

@@ -74,16 +74,12 @@ def parse_rate(text: str) -> tuple[int, int]:
     ValueError, its text a sentence for the merchant: anything else, such as "19" for 19%.
     """
     if _RATE.fullmatch(text) is None:
-        raise ValueError(
-            f"The rate {text!r:.40} is not a decimal between 0 and 1 with at most 8 places: 19% is 0.19."
-        )
+        raise ValueError(f"The rate {text!r:.40} is not a decimal between 0 and 1 with at most 8 places: 19% is 0.19.")
     whole, _, places = text.partition(".")
     return int(whole + places), 10 ** len(places)
 
 
-def rate_for(
-    table: TaxTable, country: str, region: str | None, postal_code: str | None, category: str
-) -> AppliedRate:
+def rate_for(table: TaxTable, country: str, region: str | None, postal_code: str | None, category: str) -> AppliedRate:
     """Return the most specific rate for a tax category at a place, or NO_TAX.
 
     Region and postal code are compared without regard to case, spaces and dashes. ValueError: the table

@@ -279,9 +279,7 @@ class Sandbox:
             self._reply(job, outcome)
         self._judge_again(conflicts)
 
-    async def _recall(
-        self, group: Sequence[_Job]
-    ) -> tuple[dict[str, tuple[BookEntry, ...]], dict[str, BookEntry]]:
+    async def _recall(self, group: Sequence[_Job]) -> tuple[dict[str, tuple[BookEntry, ...]], dict[str, BookEntry]]:
         """Histories of the group's payments, and who used their keys, as far as memory and one reading tell.
 
         An authorize is taken for the first fact about its payment without looking: the write finds out.

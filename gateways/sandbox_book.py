@@ -184,14 +184,10 @@ def _voids(fact: BookEntry) -> bool:
 def _after(now: Retrieved, fact: BookEntry) -> Retrieved:
     match fact.type, fact.status:
         case "authorization" | "resolution", "succeeded":
-            return Retrieved(
-                "authorized", fact.authorization_id or fact.id, authorized_minor=fact.amount_minor
-            )
+            return Retrieved("authorized", fact.authorization_id or fact.id, authorized_minor=fact.amount_minor)
         case "authorization", "requires_action":
             return Retrieved("requires_action", fact.id, next_action=next_action(fact.payment_id))
-        case "authorization" | "resolution", "declined" if (
-            fact.type == "resolution" or now.state not in _CLOSED
-        ):
+        case "authorization" | "resolution", "declined" if fact.type == "resolution" or now.state not in _CLOSED:
             retryable = fact.code in RETRYABLE_CODES
             reference = fact.authorization_id or fact.id
             return Retrieved("declined", reference, decline_code=fact.code, retryable=retryable)

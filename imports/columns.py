@@ -121,9 +121,7 @@ def _price_column(places: dict[str, int], header: list[str], options: ImportOpti
     if not found:
         raise ImportFailedError(_missing(["price_minor"], header))
     if found[0] == "price_minor" and options.price_unit == "major":
-        raise ImportFailedError(
-            "price_minor is in minor units; for --price-unit major, map the column as price=…"
-        )
+        raise ImportFailedError("price_minor is in minor units; for --price-unit major, map the column as price=…")
     return places[found[0]], options.price_unit
 
 

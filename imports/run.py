@@ -129,9 +129,7 @@ def _batches(rows: Rows) -> Iterator[list[Row | BadRow]]:
         yield batch
 
 
-async def _land(
-    batch: list[Row | BadRow], report: Report, send: Send, result: ImportResult, dry_run: bool
-) -> None:
+async def _land(batch: list[Row | BadRow], report: Report, send: Send, result: ImportResult, dry_run: bool) -> None:
     """Send the valid rows of a batch; tell of the others, and of those that the server refuses."""
     good = [row for row in batch if isinstance(row, Row)]
     bad = [row for row in batch if isinstance(row, BadRow)]

@@ -28,9 +28,7 @@ _ERASE = "DELETE FROM data_keys WHERE subject = $1 RETURNING subject"
 class KeyRing:
     """Data keys by subject. Errors of asyncpg pass through: nothing was sealed, ask again."""
 
-    def __init__(
-        self, pool: asyncpg.Pool, master: MasterKey, now: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, pool: asyncpg.Pool, master: MasterKey, now: Callable[[], float] = time.monotonic) -> None:
         """`now` is a clock in seconds that never goes back."""
         self._pool = pool
         self._master = master

@@ -48,13 +48,9 @@ class Batch:
         """Create or replace the product, then set its count if one is given."""
         offer = (await self._context.engine.quote([entry.sku]))[0]
         product = entry.to_product()
-        status = (
-            "created" if offer.product is None else "unchanged" if offer.product == product else "replaced"
-        )
+        status = "created" if offer.product is None else "unchanged" if offer.product == product else "replaced"
         if status != "unchanged" and not self._dry_run:
-            command = PutProduct(
-                command_id=self._command_id(index, "product"), sku=entry.sku, product=product
-            )
+            command = PutProduct(command_id=self._command_id(index, "product"), sku=entry.sku, product=product)
             stored: ProductStored = await self._told(command)
             status = "created" if stored.created else "replaced"
         if entry.on_hand is not None and not (self._dry_run and offer.product is None):

@@ -40,9 +40,7 @@ async def put_shipping(request: Request, caller: Operator) -> Response:
     """Replace the shipping table. Without one, everything ships everywhere for nothing."""
     body = parse(request, PutShipping)
     intent = intent_of(request, caller, "PUT /v1/ops/shipping")
-    await context_of(request).engine.put_rules(
-        PutRules(command_id=intent.command_id, shipping=body.to_table())
-    )
+    await context_of(request).engine.put_rules(PutRules(command_id=intent.command_id, shipping=body.to_table()))
     return render.answer(body.model_dump())
 
 

@@ -26,9 +26,7 @@ from domain.order import OrderView
 router = APIRouter(tags=["Orders"], default_response_class=Response)
 
 
-@router.get(
-    "/v1/orders/{order_id}", **operation(answers={200: schemas.Order}, refusals=("not_found", "unauthorized"))
-)
+@router.get("/v1/orders/{order_id}", **operation(answers={200: schemas.Order}, refusals=("not_found", "unauthorized")))
 async def read_order(request: Request, caller: AnyCaller, order_id: str) -> Response:
     """An order: what was confirmed, and how it stands."""
     context = context_of(request)
@@ -36,9 +34,7 @@ async def read_order(request: Request, caller: AnyCaller, order_id: str) -> Resp
 
 
 @router.get("/v1/me/orders", **operation(answers={200: schemas.OrderPage}, refusals=("unauthorized",)))
-async def list_my_orders(
-    request: Request, caller: Customer, limit: Limit = 20, cursor: Cursor = None
-) -> Response:
+async def list_my_orders(request: Request, caller: Customer, limit: Limit = 20, cursor: Cursor = None) -> Response:
     """The customer's orders, newest first."""
     context = context_of(request)
 
@@ -50,9 +46,7 @@ async def list_my_orders(
 
 @router.post(
     "/v1/orders/lookup",
-    **operation(
-        answers={200: schemas.Order}, refusals=("not_found", "rate_limited"), body=schemas.LookUpOrder
-    ),
+    **operation(answers={200: schemas.Order}, refusals=("not_found", "rate_limited"), body=schemas.LookUpOrder),
 )
 async def look_up_order(request: Request) -> Response:
     """An order by its number and the e-mail address it was placed with, for guests who lost their token."""

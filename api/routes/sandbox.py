@@ -59,9 +59,7 @@ async def resolve_payment(request: Request, caller: Operator, payment_id: str) -
 
 
 @router.get("/v1/ops/sandbox/ledger", **operation(answers={200: schemas.LedgerPage}, refusals=_OPERATOR))
-async def read_ledger(
-    request: Request, caller: Operator, limit: Limit = 20, cursor: Cursor = None
-) -> Response:
+async def read_ledger(request: Request, caller: Operator, limit: Limit = 20, cursor: Cursor = None) -> Response:
     """The gateway's own book, oldest first."""
     if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
         raise false_cursor()

@@ -30,9 +30,7 @@ MAX_SKUS = 100
 
 router = APIRouter(default_response_class=Response)
 
-Skus = Annotated[
-    list[Sku], Query(alias="sku", min_length=1, max_length=MAX_SKUS, description="Repeat for each SKU.")
-]
+Skus = Annotated[list[Sku], Query(alias="sku", min_length=1, max_length=MAX_SKUS, description="Repeat for each SKU.")]
 _OPERATOR = ("unauthorized", "insufficient_scope")
 # Everybody asks in a flash sale: a second's cache in front takes most of it.
 _PUBLIC = {"Cache-Control": "public, max-age=1"}

@@ -42,9 +42,7 @@ class ProductBatch(Body):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [
-                {"products": [{"sku": "ROSE-RED-12", "title": "A dozen red roses", "prices": {"USD": 1999}}]}
-            ]
+            "examples": [{"products": [{"sku": "ROSE-RED-12", "title": "A dozen red roses", "prices": {"USD": 1999}}]}]
         }
     )
 

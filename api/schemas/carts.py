@@ -14,9 +14,7 @@ __all__ = ["Cart", "CartLine", "ChangeItem", "CreateCart", "LineItem", "Message"
 class CreateCart(Body):
     """A new cart, empty or with lines."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"line_items": [{"sku": "ROSE-RED-12", "quantity": 2}]}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"line_items": [{"sku": "ROSE-RED-12", "quantity": 2}]}]})
 
     currency: Currency | None = None
     line_items: LineItems = Field(default_factory=list)

@@ -68,9 +68,7 @@ class CheckoutFields(Body):
 class StartCheckout(CheckoutFields):
     """A checkout of a cart or of lines; starting it reserves the stock."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"line_items": [{"sku": "ROSE-RED-12", "quantity": 2}]}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"line_items": [{"sku": "ROSE-RED-12", "quantity": 2}]}]})
 
     cart_id: Identifier | None = None
     currency: Annotated[Currency | None, Field(description="With line_items; a cart has its own.")] = None
@@ -173,9 +171,7 @@ class PaymentState(Resource):
 
     id: str = Field(examples=["pay_01jd4x6p8rk2m5q7t9vbdfhkmn"])
     method: str
-    status: Literal[
-        "pending", "authorized", "captured", "voided", "refunded", "declined", "requires_action", "unknown"
-    ]
+    status: Literal["pending", "authorized", "captured", "voided", "refunded", "declined", "requires_action", "unknown"]
     amount: int
     gateway: str
     error: str | None = None

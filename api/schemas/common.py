@@ -27,9 +27,7 @@ MAX_TEXT_CHARACTERS = 200
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LABEL = r"[^\W_](?:[^\W_]|-(?!\.)){0,62}"
-_EMAIL = re.compile(
-    rf"[^\s@\"(),:;<>\[\]\\\x00-\x1f\x7f]{{1,64}}@(?:{_LABEL}\.)+[^\W_](?:[^\W_]|-){{0,61}}[^\W_]"
-)
+_EMAIL = re.compile(rf"[^\s@\"(),:;<>\[\]\\\x00-\x1f\x7f]{{1,64}}@(?:{_LABEL}\.)+[^\W_](?:[^\W_]|-){{0,61}}[^\W_]")
 _PHONE = re.compile(r"\+?[0-9(][0-9 ().\-/]{1,30}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?", re.IGNORECASE)
 
 
@@ -118,9 +116,7 @@ Token: TypeAlias = Annotated[str, Field(min_length=1, max_length=255, pattern=r"
 Identifier: TypeAlias = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")]
 Sku: TypeAlias = Annotated[
     str,
-    Field(
-        description="1-64 visible characters, inner spaces allowed, case-sensitive.", examples=["ROSE-RED-12"]
-    ),
+    Field(description="1-64 visible characters, inner spaces allowed, case-sensitive.", examples=["ROSE-RED-12"]),
     AfterValidator(_sku),
     Field(json_schema_extra={"minLength": 1, "maxLength": MAX_SKU_CHARACTERS}),
 ]
@@ -183,9 +179,7 @@ def _merge(lines: list[LineItem]) -> list[LineItem]:
 LineItems: TypeAlias = Annotated[
     list[LineItem],
     AfterValidator(_merge),
-    Field(
-        description="Repeated SKUs merge into one line.", examples=[[{"sku": "ROSE-RED-12", "quantity": 2}]]
-    ),
+    Field(description="Repeated SKUs merge into one line.", examples=[[{"sku": "ROSE-RED-12", "quantity": 2}]]),
 ]
 
 

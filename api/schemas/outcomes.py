@@ -24,6 +24,4 @@ class ResolvedPayment(Resource):
     """How a payment stands at the sandbox after its buyer's step."""
 
     payment_id: str = Field(examples=["pay_01jd4x6p8rk2m5q7t9vbdfhkmn"])
-    status: Literal[
-        "none", "processing", "requires_action", "authorized", "captured", "voided", "declined", "refunded"
-    ]
+    status: Literal["none", "processing", "requires_action", "authorized", "captured", "voided", "declined", "refunded"]

@@ -14,9 +14,7 @@ class PutProduct(Body):
     """What a SKU is; replaces what it was."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"title": "A dozen red roses", "prices": {"USD": 1999}, "weight_g": 600}]
-        }
+        json_schema_extra={"examples": [{"title": "A dozen red roses", "prices": {"USD": 1999}, "weight_g": 600}]}
     )
 
     title: FilledText
@@ -28,18 +26,14 @@ class PutProduct(Body):
 
     def to_product(self) -> Product:
         """The same for the engine."""
-        return Product(
-            self.title, self.prices, self.weight_g, self.tax_category, self.category, self.purchase_limit
-        )
+        return Product(self.title, self.prices, self.weight_g, self.tax_category, self.category, self.purchase_limit)
 
 
 class AdjustStock(Body):
     """Units added to what is on hand, or what is on hand set to a count; one of the two."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"delta": 100, "reason": "delivery"}, {"set": 42, "reason": "recount"}]
-        }
+        json_schema_extra={"examples": [{"delta": 100, "reason": "delivery"}, {"set": 42, "reason": "recount"}]}
     )
 
     delta: Annotated[int, Field(ge=-MAX_UNITS, le=MAX_UNITS)] | None = None

@@ -139,9 +139,7 @@ class PutTax(Body):
 
 def _zone(zone: ShippingZone) -> Zone:
     options = (
-        ShippingOption(
-            option.id, option.label, option.amount, option.min_days, option.max_days, option.free_above
-        )
+        ShippingOption(option.id, option.label, option.amount, option.min_days, option.max_days, option.free_above)
         for option in zone.options
     )
     return Zone(tuple(zone.countries), tuple(options))

@@ -121,11 +121,7 @@ def _catalogue(path: Path) -> dict[str, tuple[str, int]]:
         return {}
     try:
         with open_rows(path, "products", options) as rows:
-            return {
-                row.sku: (row.item["title"], row.item["prices"]["GBP"])
-                for row in rows
-                if isinstance(row, Row)
-            }
+            return {row.sku: (row.item["title"], row.item["prices"]["GBP"]) for row in rows if isinstance(row, Row)}
     except ImportFailedError as error:
         raise SaleFailedError(f"the prices beside the baskets cannot be read: {error}") from error
 
@@ -186,15 +182,12 @@ class Letters:
 
     def _buyer_and_address(self, number: int) -> bytes:
         name = self._names[number % len(self._names)]
-        return (
-            b'"buyer":{"email":"%b","name":%b},"shipping_address":{"name":%b,"line1":"%d Market Street",%b'
-            % (
-                email_of(self._run, number).encode(),
-                name,
-                name,
-                1 + number % 9973,
-                self._towns[number % len(self._towns)],
-            )
+        return b'"buyer":{"email":"%b","name":%b},"shipping_address":{"name":%b,"line1":"%d Market Street",%b' % (
+            email_of(self._run, number).encode(),
+            name,
+            name,
+            1 + number % 9973,
+            self._towns[number % len(self._towns)],
         )
 
 

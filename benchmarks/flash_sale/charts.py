@@ -170,9 +170,7 @@ def _end_labels(labels: Sequence[tuple[float, Series]]) -> str:
     drawn, last = [], _TOP - 11.0
     for at, row in sorted(labels, key=lambda label: label[0]):
         last = max(at + 4, last + 15)
-        drawn.append(
-            f'<text class="name {row.css}" x="{_LEFT + _PLOT_W + 8}" y="{last:.1f}">{escape(row.name)}</text>'
-        )
+        drawn.append(f'<text class="name {row.css}" x="{_LEFT + _PLOT_W + 8}" y="{last:.1f}">{escape(row.name)}</text>')
     return "".join(drawn)
 
 

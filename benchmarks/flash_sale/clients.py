@@ -105,9 +105,7 @@ async def _sell_in_processes(config: SaleConfig, plan: Plan, shares: list[Share]
     loop = asyncio.get_running_loop()
     with ProcessPoolExecutor(len(shares), context, _enter_child, (gate, tally)) as pool:
         async with live_progress(len(plan.baskets), counts, config.show_progress):
-            parts = await asyncio.gather(
-                *(loop.run_in_executor(pool, _play_in_child, share) for share in shares)
-            )
+            parts = await asyncio.gather(*(loop.run_in_executor(pool, _play_in_child, share) for share in shares))
     return merged(parts)
 
 

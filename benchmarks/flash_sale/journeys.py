@@ -130,9 +130,7 @@ class Buyers:
         answer = await self._ask(COMPLETE, "POST", url / "complete", letters.complete(), keyed("complete"))
         return _read(answer, _Completed).order.id
 
-    async def _ask(
-        self, endpoint: str, method: str, url: URL, body: bytes, headers: dict[str, str]
-    ) -> Answer:
+    async def _ask(self, endpoint: str, method: str, url: URL, body: bytes, headers: dict[str, str]) -> Answer:
         """One request, sent again with its own key until its answer is final or patience is used up."""
         deadline = time.monotonic() + self._patience_s
         attempt = 0

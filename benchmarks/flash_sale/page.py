@@ -103,9 +103,7 @@ def _tiles(facts: Mapping[str, Any]) -> str:
 def _outcome_legend(facts: Mapping[str, Any]) -> str:
     outcome = facts["outcome"]
     codes = {"sold": {}, "refused": outcome["refused_by_code"], "failed": outcome["errors_by_code"]}
-    return _legend(
-        (css, f"{_counts(facts)[css]:,} {name.lower()}", _codes(codes[css])) for css, name, _ in _OUTCOMES
-    )
+    return _legend((css, f"{_counts(facts)[css]:,} {name.lower()}", _codes(codes[css])) for css, name, _ in _OUTCOMES)
 
 
 def _legend(entries: Iterable[tuple[str, str, str]]) -> str:
@@ -137,9 +135,7 @@ def _throughput_note(facts: Mapping[str, Any]) -> str:
 
 def _latency_table(latency: Mapping[str, Any]) -> str:
     head = "".join(f'<th scope="col">{"p99.9" if name == "p999" else name}</th>' for name in _COLUMNS)
-    rows = {_JOURNEY_NAMES[name]: figures for name, figures in latency["journey"].items()} | latency[
-        "endpoints"
-    ]
+    rows = {_JOURNEY_NAMES[name]: figures for name, figures in latency["journey"].items()} | latency["endpoints"]
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>'
         + "".join(f"<td>{_figure(figures[column])}</td>" for column in _COLUMNS)
@@ -189,8 +185,7 @@ def _environment(environment: Mapping[str, Mapping[str, str]]) -> dict[str, obje
 
 def _fact_rows(facts: Mapping[str, object]) -> str:
     return "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>'
-        for name, value in facts.items()
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>' for name, value in facts.items()
     )
 
 

@@ -178,9 +178,7 @@ def _outcome_table(facts: dict[str, Any]) -> Table:
 
 
 def _latency_table(facts: dict[str, Any]) -> Table:
-    table = Table(
-        title="Latency in ms", title_justify="left", title_style="bold", box=None, header_style="dim"
-    )
+    table = Table(title="Latency in ms", title_justify="left", title_style="bold", box=None, header_style="dim")
     table.add_column("", no_wrap=True)
     for name in ("count", *PERCENTILES, "max"):
         table.add_column(name, justify="right")

@@ -65,9 +65,7 @@ async def run_sale(config: SaleConfig) -> SaleResult:
     return SaleResult(config, plan, stage, recorder, checks, started_at, environment())
 
 
-async def _settle(
-    operator: OperatorClient, config: SaleConfig, plan: Plan, recorder: Recorder
-) -> list[Check]:
+async def _settle(operator: OperatorClient, config: SaleConfig, plan: Plan, recorder: Recorder) -> list[Check]:
     """The checks, once all hold or `settle_s` have passed: captures follow their orders by a few seconds."""
     deadline = time.monotonic() + config.settle_s
     while True:

@@ -105,9 +105,7 @@ def _all_sold(plan: Plan, recorder: Recorder, books: Books) -> Check:
             wanted.update(dict(basket))
     scarce = any(product.units < wanted[product.sku] for product in plan.products)
     if scarce and any(len(basket) > 1 for basket in plan.baskets):
-        return Check(
-            name, promise, "not_checked", "a basket may rightly fail for the sake of another of its SKUs"
-        )
+        return Check(name, promise, "not_checked", "a basket may rightly fail for the sake of another of its SKUs")
     faults, bound = [], 0
     for product in plan.products:
         least, sold = min(product.units, wanted[product.sku]), books.stock[product.sku].sold
@@ -185,9 +183,7 @@ def _captures(books: Books, ours: Sequence[Order]) -> Iterator[Check]:
 
 
 def _baskets_limited(ours: Sequence[Order]) -> tuple[str, list[str]]:
-    faults = [
-        f"{order.id} has {len(order.line_items)}" for order in ours if len(order.line_items) > MAX_LINES
-    ]
+    faults = [f"{order.id} has {len(order.line_items)}" for order in ours if len(order.line_items) > MAX_LINES]
     return f"the longest has {max((len(order.line_items) for order in ours), default=0)}", faults
 
 

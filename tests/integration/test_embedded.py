@@ -147,9 +147,7 @@ async def test_a_commit_survives_kill_9_of_the_postmaster(server: EmbeddedPostgr
 async def test_kill_9_of_the_owner_takes_the_server_along(data_dir: Path) -> None:
     """No server outlives its owner; a successor that starts at once finds every commit and is alone."""
     command = [sys.executable, "-c", OWNER, str(data_dir)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
-    ) as owner:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True) as owner:
         assert owner.stdout is not None
         dsn, orphan = owner.stdout.readline().split()
         await execute(dsn, "CREATE TABLE kept (n int)", "INSERT INTO kept VALUES (7)")
@@ -164,9 +162,7 @@ async def test_kill_9_of_the_owner_takes_the_server_along(data_dir: Path) -> Non
 def test_a_server_without_successor_ends_with_its_owner(data_dir: Path) -> None:
     """After kill -9 of the owner the server shuts itself down."""
     command = [sys.executable, "-c", OWNER, str(data_dir)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
-    ) as owner:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline()
         assert processes_of(data_dir)

@@ -98,8 +98,7 @@ def test_times_keep_their_millisecond(database: str, times_ms: list[int]) -> Non
         async with asyncpg.create_pool(database, min_size=1, max_size=1) as pool:
             await pool.execute("TRUNCATE sandbox_ledger")
             facts = [
-                fact(payment_id=f"pay_{i:02}", idempotency_key=None, created_at_ms=t)
-                for i, t in enumerate(times_ms)
+                fact(payment_id=f"pay_{i:02}", idempotency_key=None, created_at_ms=t) for i, t in enumerate(times_ms)
             ]
             await SandboxBook(pool).append(facts)
             return [entry.created_at_ms for entry in await SandboxBook(pool).entries(0, 100)]
@@ -115,9 +114,7 @@ TAKEN = [
 
 
 @pytest.mark.parametrize("late", [row[1] for row in TAKEN], ids=[row[0] for row in TAKEN])
-async def test_what_is_taken_is_refused_and_its_neighbours_are_kept(
-    book: SandboxBook, late: BookEntry
-) -> None:
+async def test_what_is_taken_is_refused_and_its_neighbours_are_kept(book: SandboxBook, late: BookEntry) -> None:
     await book.append([FACT])
     neighbour = fact(payment_id="pay_9", idempotency_key="k9")
     assert await book.append([late, neighbour]) == {"pay_9"}
@@ -133,9 +130,7 @@ async def test_a_key_twice_in_one_group_is_kept_once(book: SandboxBook) -> None:
 
 
 @pytest.mark.parametrize("second", ["capture", "void"])
-async def test_an_authorization_is_spent_once_whatever_the_gateway_thinks(
-    book: SandboxBook, second: str
-) -> None:
+async def test_an_authorization_is_spent_once_whatever_the_gateway_thinks(book: SandboxBook, second: str) -> None:
     """The schema holds it even against a gateway whose own rules are broken."""
     await book.append([FACT])
     assert await book.append([fact(n=2, type="capture", idempotency_key="k2")]) == {"pay_1"}
@@ -203,9 +198,7 @@ async def test_no_postgres_is_a_connection_error(database: str) -> None:
         await book.entries(0, 1)
 
 
-async def test_a_connection_killed_while_it_writes_is_a_connection_error(
-    book: SandboxBook, database: str
-) -> None:
+async def test_a_connection_killed_while_it_writes_is_a_connection_error(book: SandboxBook, database: str) -> None:
     async with rival(database) as connection:
         await insert(connection, "pay_1")
         append = asyncio.create_task(book.append([fact(payment_id="pay_1")]))

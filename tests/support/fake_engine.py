@@ -92,9 +92,7 @@ class _Box:
 class FakeEngine:
     """See the module. `busy`: every ask is refused as overloaded. `is_ready`: what `ready` says."""
 
-    def __init__(
-        self, policy: model.Policy | None = None, cart_policy: cart_model.CartPolicy | None = None
-    ) -> None:
+    def __init__(self, policy: model.Policy | None = None, cart_policy: cart_model.CartPolicy | None = None) -> None:
         policy, cart_policy = policy or model.Policy(), cart_policy or cart_model.CartPolicy()
         self.clock = Clock()
         self.orders = FakeOrders()

@@ -50,9 +50,7 @@ class MemoryKeyRing:
 class Shop:
     """The application, its engine, and short ways of calling it. Every call has a key of its own."""
 
-    def __init__(
-        self, client: httpx.AsyncClient, app: FastAPI, engine: FakeEngine, keys: MemoryKeyRing
-    ) -> None:
+    def __init__(self, client: httpx.AsyncClient, app: FastAPI, engine: FakeEngine, keys: MemoryKeyRing) -> None:
         self.client = client
         self.app = app
         self.engine = engine
@@ -69,9 +67,7 @@ class Shop:
     def key(self) -> dict[str, str]:
         return {"Idempotency-Key": f"key-of-a-test-{next(self._keys):06d}"}
 
-    async def call(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
-    ) -> Answer:
+    async def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
         """One request; POSTs get a new key unless `headers` bring one."""
         sent = (self.key() if method == "POST" else {}) | (headers or {})
         return await self.client.request(method, path, json=body, headers=sent)
@@ -97,9 +93,7 @@ class Shop:
         )
         assert adjusted.status_code == 200, adjusted.text
 
-    async def buy(
-        self, sku: str, quantity: int = 1, headers: dict[str, str] | None = None, **fields: Any
-    ) -> Answer:
+    async def buy(self, sku: str, quantity: int = 1, headers: dict[str, str] | None = None, **fields: Any) -> Answer:
         """An express checkout with everything it takes."""
         body = {"line_items": [{"sku": sku, "quantity": quantity}], **DETAILS, "payments": CARD, **fields}
         answer = await self.post("/v1/express-checkouts", body, headers)

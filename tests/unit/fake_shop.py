@@ -85,9 +85,7 @@ class FakeShop:
             return await self._in_mood(self.moods.pop(0), key, request, handler)
         return await self._once(key, request, handler)
 
-    async def _in_mood(
-        self, mood: str, key: str, request: web.Request, handler: Handler
-    ) -> web.StreamResponse:
+    async def _in_mood(self, mood: str, key: str, request: web.Request, handler: Handler) -> web.StreamResponse:
         match mood:
             case "busy":
                 return web.json_response({"code": "busy"}, status=503, headers={"Retry-After": "0"})

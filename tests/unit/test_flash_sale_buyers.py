@@ -122,9 +122,7 @@ async def sell_one(
     recorder = Recorder(time.monotonic())
     async with shop.serve() as url:
         letters = Letters("r1", "slow")
-        async with Buyers(
-            url, letters, recorder, run="run-1", connections=2, patience_s=patience_s
-        ) as buyers:
+        async with Buyers(url, letters, recorder, run="run-1", connections=2, patience_s=patience_s) as buyers:
             await buyers.buy(journey, 1, basket)  # type: ignore[arg-type]
     return recorder
 
@@ -140,9 +138,7 @@ async def sell_one(
         (["drop", "busy", "pending"], {"connection_lost": 1, "busy": 1, "pending": 1}),
     ],
 )
-async def test_a_buyer_asks_again_with_the_same_key(
-    journey: str, moods: list[str], retries: dict[str, int]
-) -> None:
+async def test_a_buyer_asks_again_with_the_same_key(journey: str, moods: list[str], retries: dict[str, int]) -> None:
     """Whatever gets in between, one buyer gets one order under one key a step."""
     shop = FakeShop(moods=moods)
     recorder = await sell_one(shop, journey=journey)
@@ -154,9 +150,7 @@ async def test_a_buyer_asks_again_with_the_same_key(
     assert bool(tried_again) == bool(moods)
 
 
-@pytest.mark.parametrize(
-    ("mood", "code"), [("busy", "busy"), ("pending", "pending"), ("drop", "connection_lost")]
-)
+@pytest.mark.parametrize(("mood", "code"), [("busy", "busy"), ("pending", "pending"), ("drop", "connection_lost")])
 async def test_patience_ends(mood: str, code: str) -> None:
     """A buyer who gets no final answer is a failure with the reason, and not sold to."""
     recorder = await sell_one(FakeShop(moods=[mood] * 10_000), patience_s=0.05)
@@ -214,8 +208,6 @@ async def test_the_full_journey_takes_its_steps_in_order() -> None:
         (0, "-4", 0.0, 0.0),
     ],
 )
-def test_the_pause_before_asking_again(
-    attempt: int, retry_after: str | None, low: float, high: float
-) -> None:
+def test_the_pause_before_asking_again(attempt: int, retry_after: str | None, low: float, high: float) -> None:
     """The server's word counts; without one the pause doubles to 2 s, spread by jitter."""
     assert low <= pause_s(attempt, retry_after) <= high

@@ -33,17 +33,13 @@ samples = st.lists(st.integers(0, 10**7), min_size=1, max_size=300)
 
 
 @given(samples, st.floats(0.1, 100))
-def test_a_percentile_is_the_least_sample_that_enough_do_not_exceed(
-    values: list[int], percent: float
-) -> None:
+def test_a_percentile_is_the_least_sample_that_enough_do_not_exceed(values: list[int], percent: float) -> None:
     """Exact nearest rank: at least that share lies at or below it, and no smaller sample will do."""
     ordered = sorted(values)
     found = percentile(ordered, percent)
     enough = percent / 100 * len(ordered) - 1e-6
     assert sum(value <= found for value in ordered) >= enough
-    assert all(
-        sum(value <= smaller for value in ordered) < enough + 2e-6 for smaller in ordered if smaller < found
-    )
+    assert all(sum(value <= smaller for value in ordered) < enough + 2e-6 for smaller in ordered if smaller < found)
 
 
 def test_latency_figures_are_milliseconds() -> None:
@@ -280,8 +276,7 @@ def test_a_small_share_can_still_be_seen() -> None:
 def test_curves_stay_within_their_plot(values: list[int]) -> None:
     """Any latencies, zero and huge ones too, are drawn inside the frame."""
     curve = [
-        (percent, max(value, 0) / 1000)
-        for percent, value in zip((1, 50, 99, 100), sorted(values) * 4, strict=False)
+        (percent, max(value, 0) / 1000) for percent, value in zip((1, 50, 99, 100), sorted(values) * 4, strict=False)
     ]
     drawing = distribution([("Sold", "sold", curve)], "Latency")
     points = re.findall(r'polyline class="\S+ line" points="([^"]*)"', drawing)[0].split()

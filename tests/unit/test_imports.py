@@ -365,6 +365,4 @@ def test_the_console_report_names_bad_rows_as_they_are() -> None:
         report.note("read as Windows-1252")
         report.bad_row(BadRow(7, "price '[red]' is not a plain decimal number"))
         report.progress(5, 10, 1)
-    assert stream.getvalue() == (
-        "note: read as Windows-1252\nline 7: price '[red]' is not a plain decimal number\n"
-    )
+    assert stream.getvalue() == ("note: read as Windows-1252\nline 7: price '[red]' is not a plain decimal number\n")

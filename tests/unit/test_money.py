@@ -89,9 +89,7 @@ def test_spread_refuses_weights_that_cannot_carry_the_total(total: int, weights:
 
 
 @given(total=AMOUNTS, weights=WEIGHTS.filter(any))
-def test_spread_is_exact_and_within_one_unit_of_the_proportional_share(
-    total: int, weights: list[int]
-) -> None:
+def test_spread_is_exact_and_within_one_unit_of_the_proportional_share(total: int, weights: list[int]) -> None:
     """The shares add up to the total, and none is a whole unit away from its exact part."""
     shares = spread(total, weights)
     assert sum(shares) == total

@@ -164,9 +164,7 @@ def test_examples_fit_their_schemas(openapi: dict[str, Any], name: str) -> None:
     check(openapi, name, EXAMPLES[name])
 
 
-async def test_answers_fit_their_schemas_and_look_like_the_examples(
-    shop: Shop, openapi: dict[str, Any]
-) -> None:
+async def test_answers_fit_their_schemas_and_look_like_the_examples(shop: Shop, openapi: dict[str, Any]) -> None:
     """What is really answered has exactly the members that are described, and those the examples show."""
     await shop.stock_up("A", 5)
     lines = {"line_items": [{"sku": "A", "quantity": 1}]}

@@ -189,9 +189,7 @@ def test_the_selected_option_is_the_choice_or_else_the_cheapest(
     ("place", "deliverable", "offered"),
     [(None, True, 0), (Place("US"), True, 3), (Place("AQ"), False, 0)],
 )
-def test_undeliverable_is_said_only_of_a_known_place(
-    place: Place | None, deliverable: bool, offered: int
-) -> None:
+def test_undeliverable_is_said_only_of_a_known_place(place: Place | None, deliverable: bool, offered: int) -> None:
     """Before there is an address nothing speaks against delivery."""
     pricing = price(basket((1000, 1)), "USD", SHIPPING, TAX, place)
     assert (pricing.deliverable, len(pricing.offers)) == (deliverable, offered)
@@ -309,9 +307,7 @@ def test_a_pricing_survives_encoding(case: Case) -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(pricing), type=Pricing) == pricing
 
 
-@pytest.mark.parametrize(
-    "quote", [Quote("A", Product("Thing", {"USD": 1}, purchase_limit=2), 7), Quote("A", None, 0)]
-)
+@pytest.mark.parametrize("quote", [Quote("A", Product("Thing", {"USD": 1}, purchase_limit=2), 7), Quote("A", None, 0)])
 def test_a_quote_survives_encoding(quote: Quote) -> None:
     """A known product and an unknown SKU are read back as they were."""
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(quote), type=Quote) == quote

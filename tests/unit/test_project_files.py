@@ -72,9 +72,7 @@ def modules_after_importing(package: str) -> set[str]:
         "    importlib.import_module(found.name)\n"
         "print(*{name.split('.')[0] for name in set(sys.modules) - before})\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return set(done.stdout.split())
 
 
@@ -84,9 +82,7 @@ def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
     lines = locked(name)
     assert len(lines) > 50
     for line in lines.values():
-        assert re.match(
-            r"[a-z0-9-]+(\[[a-z,]+\])?==[\w.]+( ;.*?)?( +--hash=sha256:[0-9a-f]{64})+ *$", line
-        ), line
+        assert re.match(r"[a-z0-9-]+(\[[a-z,]+\])?==[\w.]+( ;.*?)?( +--hash=sha256:[0-9a-f]{64})+ *$", line), line
 
 
 @pytest.mark.parametrize("name", ["runtime", "dev"])

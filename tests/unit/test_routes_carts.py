@@ -75,9 +75,7 @@ async def test_a_repeated_request_makes_one_cart(shop: Shop) -> None:
         ({"currency": "usd"}, "validation_failed", "$.currency"),
     ],
 )
-async def test_what_cannot_be_sold_is_refused_and_named(
-    shop: Shop, body: dict[str, Any], code: str, path: str
-) -> None:
+async def test_what_cannot_be_sold_is_refused_and_named(shop: Shop, body: dict[str, Any], code: str, path: str) -> None:
     answer = await shop.post("/v1/carts", body)
     problem = answer.json()
     assert (answer.status_code, problem["code"], problem["errors"][0]["path"]) == (422, code, path)
@@ -114,9 +112,7 @@ async def test_a_keyed_addition_happens_once(shop: Shop) -> None:
     assert again.json()["line_items"][0]["quantity"] == 2
 
 
-@pytest.mark.parametrize(
-    ("header", "status"), [('"1"', 200), ('"7"', 412), ("*", 200), ("x", 412), ('W/"1"', 412)]
-)
+@pytest.mark.parametrize(("header", "status"), [('"1"', 200), ('"7"', 412), ("*", 200), ("x", 412), ('W/"1"', 412)])
 async def test_a_write_may_name_the_version_it_means(shop: Shop, header: str, status: int) -> None:
     made = await shop.post("/v1/carts")
     headers = cart_token(made) | {"If-Match": header}
@@ -144,9 +140,7 @@ async def test_a_place_adds_estimated_shipping_and_tax(shop: Shop) -> None:
     """Only for the read that names it."""
     option = {"id": "post", "label": "Post", "amount": {"USD": 700}, "min_days": 1, "max_days": 2}
     await shop.put("/v1/ops/shipping", {"zones": [{"countries": ["US"], "options": [option]}]})
-    await shop.put(
-        "/v1/ops/tax", {"rates": [{"country": "US", "region": "IL", "rate": "0.1", "included": False}]}
-    )
+    await shop.put("/v1/ops/tax", {"rates": [{"country": "US", "region": "IL", "rate": "0.1", "included": False}]})
     made = await shop.post("/v1/carts", lines(("A", 1)))
     path = f"/v1/carts/{made.json()['id']}"
     estimate = (await shop.get(f"{path}?country=us&region=illinois", cart_token(made))).json()

@@ -57,9 +57,7 @@ async def test_starting_reserves_the_stock_and_freezes_the_prices(shop: Shop) ->
     }
     assert await shop.figures("A") == {"on_hand": 5, "reserved": 2, "available": 3, "sold": 0}
     account = (await shop.get("/v1/ops/stock/A", shop.operator())).json()
-    assert [(h["checkout_id"], h["quantity"], h["pinned"]) for h in account["holds"]] == [
-        (checkout["id"], 2, False)
-    ]
+    assert [(h["checkout_id"], h["quantity"], h["pinned"]) for h in account["holds"]] == [(checkout["id"], 2, False)]
     await shop.put("/v1/ops/products/A", {"title": "A", "prices": {"USD": 1}})
     assert (await shop.get(path, token)).json()["totals"][-1]["amount"] == 3998
 
@@ -300,9 +298,7 @@ async def test_personal_data_never_passes_the_edge_in_clear(shop: Shop) -> None:
     """Neither states nor rows hold a name, a street, an e-mail address or the words of a reason."""
     bought = await shop.buy("A", headers=shop.customer("ada-the-customer"))
     order_path = f"/v1/orders/{bought.json()['order']['id']}"
-    await shop.post(
-        f"{order_path}/cancel", {"reason": "Lovelace changed her mind"}, shop.customer("ada-the-customer")
-    )
+    await shop.post(f"{order_path}/cancel", {"reason": "Lovelace changed her mind"}, shop.customer("ada-the-customer"))
     await shop.engine.settled()
     kept = repr((shop.engine.checkouts.states, shop.engine.carts.states, shop.engine.orders.rows))
     for secret in ("Lovelace", "ada@example.com", "1 Main St", "ada-the-customer", "changed her mind"):

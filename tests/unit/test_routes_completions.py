@@ -203,9 +203,7 @@ async def test_an_unknown_outcome_is_never_told_as_failed(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(("step", "expected"), [("succeed", (200, "")), ("fail", (402, "payment_failed"))])
-async def test_a_buyer_who_must_act_is_sent_to_do_so(
-    shop: Shop, step: str, expected: tuple[int, str]
-) -> None:
+async def test_a_buyer_who_must_act_is_sent_to_do_so(shop: Shop, step: str, expected: tuple[int, str]) -> None:
     """202 with the next action; confirming after the step ends it either way, before it changes nothing."""
     path, token = await ready(shop)
     waiting = await pay(shop, path, token, SECURED)
@@ -291,9 +289,7 @@ async def test_an_express_checkout_under_way_tells_the_token(shop: Shop) -> None
         key | {"Prefer": "wait=0"},
     )
     assert early.status_code == 202
-    assert (
-        await shop.get(f"/v1/checkouts/{early.json()['checkout']['id']}", cart_token(early))
-    ).status_code == 200
+    assert (await shop.get(f"/v1/checkouts/{early.json()['checkout']['id']}", cart_token(early))).status_code == 200
     done = await shop.buy("A", headers=key, payments=slow)
     assert (done.status_code, done.json()["token"]) == (200, early.json()["token"])
 

@@ -20,9 +20,7 @@ async def shop() -> AsyncIterator[Shop]:
         yield shop
 
 
-async def order(
-    shop: Shop, sku: str = "A", headers: dict[str, str] | None = None
-) -> tuple[str, dict[str, str]]:
+async def order(shop: Shop, sku: str = "A", headers: dict[str, str] | None = None) -> tuple[str, dict[str, str]]:
     """A placed order: its path and what opens it."""
     bought = await shop.buy(sku, headers=headers)
     assert bought.status_code == 200, bought.text
@@ -178,9 +176,7 @@ async def test_a_parcel_is_redirected_within_its_country_and_price(shop: Shop) -
 @pytest.mark.parametrize(
     ("decision", "expected"), [("approve", ("confirmed", "paid")), ("deny", ("canceled", "voided"))]
 )
-async def test_a_large_order_waits_for_an_operator(
-    shop: Shop, decision: str, expected: tuple[str, str]
-) -> None:
+async def test_a_large_order_waits_for_an_operator(shop: Shop, decision: str, expected: tuple[str, str]) -> None:
     """Until then it is pending and only authorized."""
     path, token = await order(shop, "GOLD")
     placed = (await shop.get(path, token)).json()

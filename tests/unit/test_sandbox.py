@@ -221,9 +221,7 @@ async def test_concurrent_calls_share_writes() -> None:
     sandbox = Sandbox(book)
     outcomes = await asyncio.gather(*(sandbox.call(authorize(f"pay_{i}")) for i in range(500)))
     assert all(isinstance(outcome, Accepted) for outcome in outcomes)
-    outcomes = await asyncio.gather(
-        *(sandbox.call(Capture(f"pay_{i}", 1000, f"pay_{i}:capture")) for i in range(500))
-    )
+    outcomes = await asyncio.gather(*(sandbox.call(Capture(f"pay_{i}", 1000, f"pay_{i}:capture")) for i in range(500)))
     assert all(isinstance(outcome, Accepted) for outcome in outcomes)
     assert sum(book.group_sizes) == 1000
     assert len(book.group_sizes) <= 4

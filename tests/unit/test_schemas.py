@@ -185,9 +185,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("model", "body", "expected"), REFUSED)
-def test_a_bad_body_is_refused_by_name(
-    model: type[BaseModel], body: Any, expected: tuple[str, str, str]
-) -> None:
+def test_a_bad_body_is_refused_by_name(model: type[BaseModel], body: Any, expected: tuple[str, str, str]) -> None:
     """The answer's code, the field's path, and the field's code."""
     assert finding(model, body) == expected
 

@@ -71,9 +71,7 @@ def test_the_most_specific_rate_wins(
         pytest.param(TABLE, "GB", None, id="code asked for but not given"),
     ],
 )
-def test_without_a_matching_rate_there_is_no_tax(
-    table: TaxTable, country: str, postal_code: str | None
-) -> None:
+def test_without_a_matching_rate_there_is_no_tax(table: TaxTable, country: str, postal_code: str | None) -> None:
     """Unconfigured means 0."""
     rate = rate_for(table, country, None, postal_code, "standard")
     assert rate == NO_TAX

@@ -133,7 +133,7 @@ def confused() -> str:
 
 REJECTED = {
     "expired": token(exp=NOW - 60),
-    "not yet valid": token(nbf=NOW + 60),
+    "not yet valid": token(nbf=NOW + 3600),
     "another issuer": token(iss="https://evil.example"),
     "no issuer": token(iss=None),
     "another audience": token(aud="other"),
@@ -304,9 +304,7 @@ async def provider_url() -> AsyncIterator[str]:
         return web.Response(text="<html>")
 
     app = web.Application()
-    app.add_routes(
-        [web.get("/keys", keys), web.get("/huge", huge), web.get("/broken", broken), web.get("/", page)]
-    )
+    app.add_routes([web.get("/keys", keys), web.get("/huge", huge), web.get("/broken", broken), web.get("/", page)])
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
