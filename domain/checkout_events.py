@@ -17,7 +17,6 @@ from domain.checkout_state import (
     Change,
     Checkout,
     Message,
-    Payments,
     Phase,
     Rules,
     Undo,
@@ -33,7 +32,6 @@ class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
     """Fields of the state that an event sets; UNSET ones stay."""
 
     hold: str | UnsetType = UNSET
-    express: Payments | UnsetType | None = UNSET
     wanted: tuple[Wanted, ...] | UnsetType = UNSET
     currency: str | UnsetType = UNSET
     previous: str | UnsetType | None = UNSET

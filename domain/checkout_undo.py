@@ -148,7 +148,7 @@ def unwound(turn: Turn, result: LegOutcome | HoldState) -> None:
 
 def _open_again(turn: Turn, refusal: Refusal) -> None:
     """The attempt failed; cart, address and hold stay, and another attempt or method is welcome."""
-    turn.move("open", hold="held", express=None, undo=None)
+    turn.move("open", hold="held", undo=None)
     turn.answer("start", "complete", "confirm", reply=_with_id(turn, refusal))
     end_if_asked(turn)
 

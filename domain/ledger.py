@@ -109,10 +109,7 @@ def take(
     issued_at_ms: int,
     now_ms: int,
 ) -> Step:
-    """Hold at least ``wanted`` of each account, all or nothing.
-
-    What an older revision had beyond that stays until it is trimmed.
-    """
+    """Hold ``wanted`` of each account, all or nothing. What an older revision had beyond that is given back."""
     if hold is not None:
         if not hold.live:
             return Refused("finished", hold.status)
@@ -132,7 +129,9 @@ def take(
     if hold is not None and not added and revision == hold.revision:
         return []
     # From here on nothing can fail: every account has what is taken from it.
-    return [Taken(hold_id, revision, added, expires_at_ms, pinned)]
+    taken = Taken(hold_id, revision, added, expires_at_ms, pinned)
+    removed = _beyond(hold, wanted) if hold is not None and revision > hold.revision else {}
+    return [taken, Trimmed(hold_id, revision, removed)] if removed else [taken]
 
 
 def trim(hold: Hold | None, revision: int, target: Mapping[str, int]) -> Step:
@@ -143,10 +142,14 @@ def trim(hold: Hold | None, revision: int, target: Mapping[str, int]) -> Step:
         return Refused("finished", hold.status)
     if revision < hold.revision:
         return Refused("stale", hold.status)
-    removed = {key: units - target.get(key, 0) for key, units in hold.legs.items() if units > target.get(key, 0)}
+    removed = _beyond(hold, target)
     if not removed and revision == hold.revision:
         return []
     return [Trimmed(hold.id, revision, removed)]
+
+
+def _beyond(hold: Hold, target: Mapping[str, int]) -> dict[str, int]:
+    return {key: units - target.get(key, 0) for key, units in hold.legs.items() if units > target.get(key, 0)}
 
 
 def _overtaken(hold: Hold, revision: int) -> bool:

@@ -65,7 +65,7 @@ class Inspect(Command, frozen=True, kw_only=True, tag=True):
 
 
 class Take(Command, frozen=True, kw_only=True, tag=True):
-    """Hold at least ``wanted`` units of each account, all or nothing. Reply: `Held` or `Shortage`."""
+    """Hold ``wanted`` units of each account, all or nothing. Reply: `Held`, `Shortage`, or why not."""
 
     hold_id: str
     revision: int

@@ -111,6 +111,7 @@ def test_the_cheapest_option_is_selected_until_the_buyer_chooses():
         ({"selected_option": "fast"}, "fast"),
         ({"billing_address": AWAY}, "fast"),
         ({"shipping_address": AWAY}, "slow"),
+        ({"shipping_address": HOME}, "slow"),
         ({"shipping_address": HOME, "selected_option": "fast"}, "fast"),
         ({"selected_option": None}, "slow"),
     ]

@@ -87,6 +87,14 @@ def test_when_the_second_payment_is_declined_the_first_is_voided():
     assert len({leg.id for leg in shop.state(checkout_id).legs}) == 4
 
 
+def test_payments_are_given_back_newest_first():
+    shop = Shop(tea=5)
+    checkout_id = open_checkout(shop)
+    shop.run(shop.complete(checkout_id, "ok", "ok", "bad", amounts=(400, 300)))
+    first, second, _ = (leg.id for leg in shop.state(checkout_id).legs)
+    assert [of for verb, of, _ in shop.gateway.log if verb == "void"] == [second, first]
+
+
 def test_a_payment_that_was_never_sent_is_closed_without_asking_anybody():
     shop = Shop(tea=5)
     checkout_id = open_checkout(shop)
@@ -332,6 +340,16 @@ def test_a_late_unpin_does_not_let_the_next_attempts_hold_expire():
     shop.step(checkout_id)
     assert shop.do(unpin) == HoldState("pinned", "stale")
     assert {hold.status for hold in shop.holds(checkout_id)} == {"pinned"}
+
+
+def test_a_late_pin_does_not_keep_units_from_expiring():
+    """The attempt that it belongs to has been declined, and its hold unpinned since."""
+    shop = Shop(tea=5)
+    checkout_id = open_checkout(shop)
+    shop.ask(shop.complete(checkout_id, "bad"))
+    [pin] = next_actions(shop.state(checkout_id))
+    shop.settle()
+    assert shop.do(pin) == HoldState("held", "stale")
 
 
 def test_a_turn_without_anything_to_tell_writes_nothing():

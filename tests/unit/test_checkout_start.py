@@ -207,6 +207,25 @@ def test_a_checkout_that_pays_keeps_its_cart_and_the_other_start_may_come_back()
     assert shop.run(second).status == 201
     assert cart_of(shop, cart_id).checkout_id == second.checkout_id
     assert shop.state(first).phase == "canceled"
+    shop.run(shop.command(model.Cancel, second.checkout_id))
+    assert cart_of(shop, cart_id).checkouts == ()
+
+
+def test_a_start_that_is_displaced_before_its_cart_answers_does_not_wait_for_others():
+    """It would wait for the first while the third waits for it; it goes as soon as it knows that it has to wait."""
+    shop = Shop(tea=5)
+    cart_id = shop.make_cart({"tea": 1})
+    first = open_checkout(shop, cart_id=cart_id)
+    second = shop.start(cart_id=cart_id)
+    shop.ask(second)
+    replace = model.Replace(command_id=b"r", checkout_id=second.checkout_id, successor="chk_3")
+    assert shop.ask(replace) is None
+    shop.step(second.checkout_id)
+    assert shop.answer(replace) == model.GaveWay()
+    assert shop.answer(second).code == "checkout_canceled"
+    shop.settle()
+    assert shop.state(first).phase == "open"
+    assert cart_of(shop, cart_id).checkouts == (first,)
 
 
 def test_a_checkout_that_waits_for_its_place_gives_it_up_at_once():

@@ -141,11 +141,11 @@ TAKES = [
         [Taken("h", 4, {"a": 2}, SOON_MS, False)],
     ),
     TakeCase(
-        "leaves a surplus to be trimmed",
-        Hold("h", "held", 3, {"a": 2}, SOON_MS),
+        "gives back what an older revision had beyond it",
+        Hold("h", "held", 3, {"a": 2, "b": 1}, SOON_MS),
         {"a": 1},
         {"revision": 4},
-        [Taken("h", 4, {}, SOON_MS, False)],
+        [Taken("h", 4, {}, SOON_MS, False), Trimmed("h", 4, {"a": 1, "b": 1})],
     ),
     TakeCase(
         "counts its own units as available",

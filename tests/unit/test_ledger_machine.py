@@ -51,7 +51,8 @@ class Model:
         grows = any(units > had[key] for key, units in wanted.items())
         if hold is None or grows or revision > hold["revision"]:
             status = "pinned" if pinned or (hold and hold["status"] == "pinned") else "held"
-            legs = Counter({key: max(had[key], wanted.get(key, 0)) for key in ACCOUNTS})
+            keeps = had if hold and revision == hold["revision"] else Counter()
+            legs = Counter({key: max(keeps[key], wanted.get(key, 0)) for key in ACCOUNTS})
             self.holds[name] = {
                 "status": status, "revision": revision, "legs": legs, "until": until, "forgotten": 0
             }  # fmt: skip

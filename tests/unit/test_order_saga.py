@@ -131,6 +131,17 @@ def test_an_authorization_that_lapsed_before_its_capture_cancels_the_order():
     assert (shop.gateway.net(leg.id), shop.levels("tea")) == (0, (5, 0, 0))
 
 
+def test_readers_see_when_the_units_are_sold():
+    """The reservation is confirmed in a version of its own."""
+    shop = Shop(tea=5)
+    checkout_id = ordered(shop, settled=False)
+    before = shop.ask(shop.command(model.Read, checkout_id)).checkout
+    shop.tell(checkout_id, "confirm", HoldState("confirmed"))
+    after = shop.ask(shop.command(model.Read, checkout_id)).checkout
+    assert (before.reservation, after.reservation) == ("pinned", "confirmed")
+    assert after.version == before.version + 1
+
+
 def test_a_confirm_that_stock_refuses_is_tried_again():
     """It is forward only: the step stays wanted."""
     shop = Shop(tea=5)
@@ -264,6 +275,18 @@ def test_a_canceled_order_gives_back_units_and_money_before_it_is_answered():
     [leg] = shop.state(checkout_id).legs
     assert (shop.gateway.net(leg.id), shop.levels("tea")) == (0, (5, 0, 0))
     assert told(shop) == ["confirmed", "payment_captured", "canceled", "payment_refunded"]
+
+
+@pytest.mark.parametrize("last", ["give_back", "refund"])
+def test_a_cancel_is_answered_when_both_units_and_money_are_back(last):
+    shop = Shop(tea=5)
+    checkout_id = ordered(shop)
+    command = cancel(shop, checkout_id)
+    shop.ask(command)
+    for action in sorted(next_actions(shop.state(checkout_id)), key=lambda action: last in action.name):
+        assert shop.replies.get(command.command_id) is None
+        shop.tell(checkout_id, action.name, shop.do(action))
+    assert shop.answer(command).order.payment_status == "refunded"
 
 
 @pytest.mark.parametrize("done", ["", "confirm", "capture"])
