@@ -40,7 +40,13 @@ def derive_body(command_id: bytes, purpose: str) -> str:
 
 def make(prefix: str, at_ms: int, body: str) -> str:
     """``prefix_`` + time + body."""
-    return f"{prefix}_{encode(at_ms, _TIME_CHARS)}{body}"
+    return f"{prefix}_{_time(at_ms)}{body}"
+
+
+@lru_cache(maxsize=64)
+def _time(at_ms: int) -> str:
+    """Many things are made in the same millisecond."""
+    return encode(at_ms, _TIME_CHARS)
 
 
 def derived(prefix: str, at_ms: int, parent_body: str, *parts: object) -> str:
