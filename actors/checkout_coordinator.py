@@ -20,7 +20,7 @@ from actors.event_sourced import EventSourced
 from actors.stock_actor import GRACE_MS, JUMP_MS, TICK_S, Deadlines, Unasked
 from domain import checkout_model as model
 from domain import ids
-from domain.checkout_actions import accounts, deadline_ms, finished_holds, next_actions, resting
+from domain.checkout_actions import deadline_ms, finished_holds, held_accounts, next_actions, once_more, resting
 from domain.messages import Key, Refusal
 
 log = structlog.get_logger()
@@ -80,6 +80,7 @@ class CheckoutCoordinator:
         self._durable: dict[str, model.Checkout] = {}
         self._running: dict[str, set[str]] = {}
         self._tries: dict[tuple[str, str], int] = {}
+        self._recovering = True
         self._deadlines = Deadlines()
         self._watchers: dict[str, list[tuple[int, Ticket, model.Read]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -91,6 +92,7 @@ class CheckoutCoordinator:
 
     async def start(self) -> None:
         await self.writer.recover()
+        self._recovering = False
         self._deadlines.put_off(self.writer.recovered_at_ms + GRACE_MS)
         self._spawn(self.writer.run())
         self._spawn(self._tick())
@@ -130,7 +132,7 @@ class CheckoutCoordinator:
                 self._durable.pop(key, None)
                 self._running.pop(key, None)
                 for hold_id in finished_holds(state):
-                    self._ports.forget(hold_id, list(accounts(state.wanted)))
+                    self._ports.forget(hold_id, list(held_accounts(state)))
             else:
                 self._durable[key] = state
                 due_ms = deadline_ms(state)
@@ -150,11 +152,13 @@ class CheckoutCoordinator:
                 continue
             running.add(action.name)
             tries = self._tries.get((key, action.name), 0)
+            # At recovery, the former incarnation may have begun it.
+            begun = once_more(action) if tries or self._recovering else action
             if tries:
                 pause_s = AGAIN_S[min(tries, len(AGAIN_S)) - 1]
-                asyncio.get_running_loop().call_later(pause_s, self._begin, key, state.id, action)
+                asyncio.get_running_loop().call_later(pause_s, self._begin, key, state.id, begun)
             else:
-                self._begin(key, state.id, action)
+                self._begin(key, state.id, begun)
 
     def _begin(self, key: str, checkout_id: str, action: model.Action) -> None:
         future = self._ports.start(action)

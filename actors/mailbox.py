@@ -93,7 +93,7 @@ class Mailbox:
                     owing, replies = self._decode(answer)
                 except Unreachable as error:
                     # It may have executed; sending it again is safe, for every command has its id.
-                    self._gathered = [seq for seq, _ in entries if seq in self._open] + self._gathered
+                    self._gathered = self._to_repeat([seq for seq, _ in entries]) + self._gathered
                     attempt = await self._back_off(attempt, error)
                     continue
                 except Exception as error:
@@ -111,6 +111,15 @@ class Mailbox:
                     self._drainer = asyncio.create_task(self._drain())
         finally:
             self._senders -= 1
+
+    def _to_repeat(self, seqs: list[int]) -> list[int]:
+        """Those still unanswered. A command that has to know that a copy may be about is told so."""
+        unanswered = [seq for seq in seqs if seq in self._open]
+        for seq in unanswered:
+            command, future = self._open[seq]
+            if hasattr(command, "resent"):
+                self._open[seq] = (msgspec.structs.replace(command, resent=True), future)
+        return unanswered
 
     def _fail(self, seqs: list[int], error: Exception) -> None:
         for seq in seqs:
@@ -153,7 +162,7 @@ class Mailbox:
     def _ask_again(self, lost: list[int]) -> None:
         for seq in lost:
             del self._later[seq]
-        self._gathered += lost
+        self._gathered += self._to_repeat(lost)
         if lost and self._senders < self._in_flight:
             self._senders += 1
             self._spawn(self._send())

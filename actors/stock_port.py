@@ -11,6 +11,8 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from actors.routing import Router
 from domain import stock
 from domain.checkout_model import HoldStep, TakeStock
@@ -49,6 +51,8 @@ class StockPort:
             merged: TakeReply = _merge_takes(action, replies)
             if not isinstance(merged, stock.Shortage) or retry == TENTATIVE_RETRIES:
                 return merged
+            if merged.held_elsewhere:  # a copy that may be about now is about for all that follow
+                action = msgspec.structs.replace(action, resent=True)
             await asyncio.sleep(random.uniform(0.005, 0.03) * (retry + 1))
         raise AssertionError("the last try returns")
 
@@ -61,6 +65,7 @@ class StockPort:
             expires_at_ms=action.expires_at_ms,
             issued_at_ms=self._now_ms(),
             pinned=action.pinned,
+            resent=action.resent,
         )
 
     def step(self, action: HoldStep) -> asyncio.Future[stock.HoldState | Refusal]:
@@ -137,6 +142,6 @@ def _merge_takes(action: TakeStock, replies: Sequence[Any]) -> Any:
     short = {line.account: line for r in replies if isinstance(r, stock.Shortage) for line in r.lines}
     if short:
         lines = tuple(short[account] for account in action.wanted if account in short)
-        return stock.Shortage(lines, any(isinstance(r, stock.Held) for r in replies))
+        return stock.Shortage(lines, any(isinstance(r, stock.Held) or r.held_elsewhere for r in replies))
     products = {account: product for r in replies for account, product in r.products.items()}
     return stock.Held(products)

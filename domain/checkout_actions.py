@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
+import msgspec
+
 from domain import ids, payment_leg
 from domain.checkout_model import (
     Action,
@@ -27,6 +29,12 @@ def accounts(wanted: tuple[Wanted, ...]) -> dict[str, int]:
     return {account_of(line.sku): line.quantity for line in wanted}
 
 
+def held_accounts(state: Checkout) -> dict[str, int]:
+    """Where the hold has units or might have, with what is wanted there."""
+    wanted = accounts(state.wanted)
+    return {account_of(sku): 0 for sku in state.dropped} | wanted if state.dropped else wanted
+
+
 def next_actions(state: Checkout) -> list[Action]:
     """Everything that can be done now, side by side; empty when the checkout waits or rests."""
     match state.phase:
@@ -41,7 +49,7 @@ def next_actions(state: Checkout) -> list[Action]:
             return [AskToReplace(name, state.previous, state.id)]
         case "holding":
             pinned = state.express is not None  # an express checkout's hold is born pinned
-            return [_take(state, accounts(state.wanted), state.expires_at_ms, pinned=pinned)]
+            return [_take(state, held_accounts(state), state.expires_at_ms, pinned=pinned)]
         case "open":
             return []
         case "changing":
@@ -63,6 +71,11 @@ def next_actions(state: Checkout) -> list[Action]:
             return _after_end(state)
         case never:
             assert_never(never)
+
+
+def once_more(action: Action) -> Action:
+    """The action for when it may have been begun before: a copy of it may still be on its way."""
+    return msgspec.structs.replace(action, resent=True) if isinstance(action, TakeStock) else action
 
 
 def deadline_ms(state: Checkout) -> int | None:
@@ -100,7 +113,7 @@ def _change(state: Checkout) -> Action:
     if change.wanted is None:
         return _numbered_step(state, "extend", change.expires_at_ms)
     target = accounts(change.wanted)
-    for account, units in accounts(state.wanted).items():
+    for account, units in held_accounts(state).items():
         target[account] = max(units, target.get(account, 0))
     return _take(state, target, change.expires_at_ms, pinned=False)
 
@@ -109,18 +122,18 @@ def _trim(state: Checkout) -> HoldStep:
     """To what is wanted, also where nothing is wanted any more."""
     change = state.change
     assert change is not None, "a trimming checkout has a change"
-    target = dict.fromkeys(map(account_of, change.skus), 0) | accounts(state.wanted)
+    target = dict.fromkeys(map(account_of, change.skus), 0) | held_accounts(state)
     name = f"trim:{state.revision}"
     return HoldStep(name, "trim", ids.body(state.id), target, revision=state.revision)
 
 
 def _hold_step(state: Checkout, verb: str) -> HoldStep:
-    return HoldStep(verb, verb, ids.body(state.id), accounts(state.wanted))
+    return HoldStep(verb, verb, ids.body(state.id), held_accounts(state))
 
 
 def _numbered_step(state: Checkout, verb: str, expires_at_ms: int = 0) -> HoldStep:
     name = f"{verb}:{state.revision}"
-    return HoldStep(name, verb, ids.body(state.id), accounts(state.wanted), expires_at_ms, state.revision)
+    return HoldStep(name, verb, ids.body(state.id), held_accounts(state), expires_at_ms, state.revision)
 
 
 def _call(state: Checkout, index: int) -> CallGateway:

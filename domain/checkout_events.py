@@ -56,6 +56,7 @@ class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
     action_deadline_ms: int | UnsetType = UNSET
     undo: Undo | UnsetType | None = UNSET
     change: Change | UnsetType | None = UNSET
+    dropped: tuple[str, ...] | UnsetType = UNSET
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):

@@ -267,11 +267,14 @@ class AskToReplace(Action, frozen=True):
 
 
 class TakeStock(Action, frozen=True):
+    """``resent``: it may have been begun before, by an incarnation that did not live to see its outcome."""
+
     hold_id: str
     revision: int
     wanted: dict[str, int]
     expires_at_ms: int
     pinned: bool
+    resent: bool = False
 
 
 class HoldStep(Action, frozen=True):

@@ -99,6 +99,7 @@ def held(turn: Turn, result: Held) -> None:
         undoing.undo(turn, "refused", refusal)
         return
     pricing = prices.price_lines(state, turn.rules, state.wanted, products, state.shipping_address, state.chosen)
+    products = {line.sku: products[line.sku] for line in state.wanted}
     turn.move("open", hold=hold, products=products, **prices.priced(pricing))
     if state.chosen is not None and pricing.selection_lost:
         undoing.undo(turn, "refused", no.no_such_option(pricing))
@@ -136,12 +137,18 @@ def short(turn: Turn, result: Shortage) -> None:
             shortages=state.shortages + 1,
             revision=state.revision + 1,
             messages=state.messages + cuts,
+            dropped=state.dropped + tuple(_missing_from(left, state.wanted)),
         )
     elif result.held_elsewhere or state.shortages:
         turn.set(hold="held")
         undoing.undo(turn, "refused", refusal)
     else:
         undoing.refuse(turn, refusal)
+
+
+def _missing_from(left: tuple[Wanted, ...], wanted: tuple[Wanted, ...]) -> list[str]:
+    kept = {line.sku for line in left}
+    return [line.sku for line in wanted if line.sku not in kept]
 
 
 def _cut(wanted: tuple[Wanted, ...], found: Shortage) -> tuple[Wanted, ...]:

@@ -163,7 +163,8 @@ class Checkout(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     ``version`` rises with everything a reader can see. ``revision`` numbers the steps on the hold. ``legs``
     are all payments ever tried, those of the present attempt from ``attempt_start`` on. ``round`` counts how
-    often the same start was taken up again after it was told to come back.
+    often the same start was taken up again after it was told to come back. ``dropped`` are SKUs of which there
+    was nothing: the hold's later steps go to their shards too, for a late copy of the first may have taken some.
     """
 
     id: str
@@ -208,3 +209,4 @@ class Checkout(msgspec.Struct, frozen=True, array_like=True, gc=False):
     order: Order | None = None
     placed_version: int = 0
     round: int = 0
+    dropped: tuple[str, ...] = ()

@@ -202,7 +202,7 @@ def _take(world: World, command: Take, now_ms: int) -> Decision:
     if isinstance(step, ledger.Refused):
         if step.reason == "short":
             short = tuple(ShortLine(line.account, line.requested, line.available, True) for line in step.short)
-            return Decision(reply=Shortage(short))
+            return Decision(reply=Shortage(short, held_elsewhere=command.resent))
         return Decision(reply=HoldState(step.status, step.reason))
     return Decision(step, Held(products))
 
@@ -218,7 +218,7 @@ def _shortage_with_unknown(world: World, command: Take, products: Mapping[str, P
             lines.append(ShortLine(account, wanted, 0, False))
         elif available < wanted:
             lines.append(ShortLine(account, wanted, available, True))
-    return Shortage(tuple(lines))
+    return Shortage(tuple(lines), held_elsewhere=command.resent)
 
 
 def _step(step: ledger.Step, status: str) -> Decision:

@@ -65,7 +65,10 @@ class Inspect(Command, frozen=True, kw_only=True, tag=True):
 
 
 class Take(Command, frozen=True, kw_only=True, tag=True):
-    """Hold ``wanted`` units of each account, all or nothing. Reply: `Held`, `Shortage`, or why not."""
+    """Hold ``wanted`` units of each account, all or nothing. Reply: `Held`, `Shortage`, or why not.
+
+    ``resent``: an earlier copy may have been sent, and may still be on its way.
+    """
 
     hold_id: str
     revision: int
@@ -73,6 +76,7 @@ class Take(Command, frozen=True, kw_only=True, tag=True):
     expires_at_ms: int
     issued_at_ms: int
     pinned: bool = False
+    resent: bool = False
 
 
 class Trim(Command, frozen=True, kw_only=True, tag=True):

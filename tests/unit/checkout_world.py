@@ -159,7 +159,7 @@ class Shop:
                     )
                 )
             case model.TakeStock():
-                return self._merge_takes(action, self._on_shards(action, action.wanted))
+                return self._take(action)
             case model.HoldStep():
                 answers = self._on_shards(action, action.legs)
                 return next((answer for answer in answers if answer.refused), answers[0])
@@ -180,9 +180,11 @@ class Shop:
             if (part := {key: count for key, count in units.items() if shard_of(key) == name})
         ]
 
-    def _merge_takes(self, action: model.TakeStock, answers: list[Any]) -> Any:
-        sent_before = (action.hold_id, action.name) in self._sent
+    def _take(self, action: model.TakeStock) -> Any:
+        if (action.hold_id, action.name) in self._sent:
+            action = msgspec.structs.replace(action, resent=True)
         self._sent.add((action.hold_id, action.name))
+        answers = self._on_shards(action, action.wanted)
         refused = next((answer for answer in answers if isinstance(answer, stock.HoldState)), None)
         if refused is not None:
             return refused
@@ -190,7 +192,8 @@ class Shop:
         short = {line.account: line for shortage in shortages for line in shortage.lines}
         if short:
             lines = tuple(short[account] for account in action.wanted if account in short)
-            return stock.Shortage(lines, sent_before or any(isinstance(answer, stock.Held) for answer in answers))
+            elsewhere = any(isinstance(answer, stock.Held) or answer.held_elsewhere for answer in answers)
+            return stock.Shortage(lines, elsewhere)
         return stock.Held({key: product for answer in answers for key, product in answer.products.items()})
 
     def tell(self, checkout_id: str, name: str, result: Any) -> None:
@@ -330,6 +333,7 @@ def stock_command(action: Any, part: dict[str, int], now_ms: int) -> stock.Stock
             expires_at_ms=action.expires_at_ms,
             issued_at_ms=now_ms,
             pinned=action.pinned,
+            resent=action.resent,
         )
     revision, until_ms = action.revision, action.expires_at_ms
     match action.verb:

@@ -12,7 +12,7 @@ from domain.checkout_actions import next_actions, resting
 from domain.checkout_start import MAX_SHORTAGES
 from domain.stock import Held, HoldState, Shortage, ShortLine
 from tests.unit.checkout_phases import open_checkout, replacing
-from tests.unit.checkout_world import CARD, READY, Shop, wanted
+from tests.unit.checkout_world import CARD, READY, Shop, stock_command, wanted
 
 EXPRESS = (None, CARD)
 
@@ -95,6 +95,27 @@ def test_a_refused_take_is_released_when_a_copy_of_it_may_still_come(twice):
     if twice:
         assert isinstance(shop.do(take), HoldState)
         assert shop.levels("tea") == (5, 0, 0)
+
+
+@pytest.mark.parametrize("late", ["before the second take", "before the payment", "after everything"])
+def test_a_shard_of_which_nothing_is_wanted_any_more_keeps_nothing(late):
+    """The milk was short and is left out; a late copy of the first take finds units after all."""
+    shop = Shop(tea=1, milk=0)
+    start = shop.start(lines={"tea": 1, "milk": 1}, express=CARD, on_shortage="accept_available")
+    shop.ask(start)
+    [take] = next_actions(shop.state(start.checkout_id))
+    copy = stock_command(take, {"sku:milk": 1}, shop.now_ms)
+    shop.step(start.checkout_id)
+    shop.put("milk", Product("Milk", {"USD": 1}), 5)
+    if late == "before the payment":
+        shop.step(start.checkout_id)
+    elif late == "after everything":
+        shop.settle()
+    shop.stocks["y"].ask(copy, shop.now_ms)
+    shop.settle()
+    reply = shop.answer(start)
+    assert [line.sku for line in reply.order.lines] == ["tea"]
+    assert shop.levels("milk") == (5, 0, 0)
 
 
 def test_a_take_that_was_too_long_on_its_way_is_sent_again():
