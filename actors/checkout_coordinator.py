@@ -51,6 +51,30 @@ class Watch(model.CheckoutCommand, frozen=True, kw_only=True, tag=True):
 CoordinatorCommand = model.AnyCommand | Watch
 
 
+class _Saga:
+    """One that is not at rest: its durable state, what that wants, and what is under way for it.
+
+    ``outcomes`` wait to be fed back; ``tries`` counts how often a wanted action has come to nothing.
+    """
+
+    __slots__ = ("outcomes", "running", "state", "tries", "wanted")
+
+    def __init__(self) -> None:
+        self.state: model.Checkout
+        self.wanted: list[model.Action] = []
+        self.running: set[str] = set()
+        self.outcomes: list[tuple[str, Any]] = []
+        self.tries: dict[str, int] = {}
+
+    def more_to_come(self) -> bool:
+        """Whether another wanted action is on its first try; for one that is tried again nobody waits."""
+        told = {name for name, _ in self.outcomes}
+        return any(
+            action.name in self.running and action.name not in told and action.name not in self.tries
+            for action in self.wanted
+        )
+
+
 class CheckoutCoordinator:
     """`submit` commands; `start` recovers, takes up every unfinished saga, and runs."""
 
@@ -77,9 +101,7 @@ class CheckoutCoordinator:
         self._clock_ms = clock_ms
         self._on_fenced = on_fenced
         self._ports = ports
-        self._durable: dict[str, model.Checkout] = {}
-        self._running: dict[str, set[str]] = {}
-        self._tries: dict[tuple[str, str], int] = {}
+        self._sagas: dict[str, _Saga] = {}
         self._recovering = True
         self._deadlines = Deadlines()
         self._watchers: dict[str, list[tuple[int, Ticket, model.Read]]] = {}
@@ -88,7 +110,7 @@ class CheckoutCoordinator:
     @property
     def live(self) -> int:
         """Sagas that are not at rest."""
-        return len(self._durable)
+        return len(self._sagas)
 
     async def start(self) -> None:
         await self.writer.recover()
@@ -127,75 +149,73 @@ class CheckoutCoordinator:
         for (kind, key), state in changed.items():
             if kind != model.KIND:
                 continue
-            actions = next_actions(state)
-            if not actions and resting(state):
-                self._durable.pop(key, None)
-                self._running.pop(key, None)
+            wanted = next_actions(state)
+            if not wanted and resting(state):
+                self._sagas.pop(key, None)
                 for hold_id in finished_holds(state):
                     self._ports.forget(hold_id, list(held_accounts(state)))
             else:
-                self._durable[key] = state
+                saga = self._sagas.get(key)
+                if saga is None:
+                    saga = self._sagas[key] = _Saga()
+                saga.state, saga.wanted = state, wanted
                 due_ms = deadline_ms(state)
                 if due_ms is not None:
                     self._deadlines.add(due_ms, key)
-                self._pursue(key, state, actions)
+                self._pursue(saga)
             if key in self._watchers:
                 self._tell_watchers(key, state.version)
 
-    def _pursue(self, key: str, state: model.Checkout, actions: Sequence[model.Action]) -> None:
+    def _pursue(self, saga: _Saga) -> None:
         """Begin every wanted action that is not under way; one that was tried before, after a pause."""
-        running = self._running.get(key)
-        if running is None:
-            running = self._running[key] = set()
-        for action in actions:
-            if action.name in running:
+        for action in saga.wanted:
+            if action.name in saga.running:
                 continue
-            running.add(action.name)
-            tries = self._tries.get((key, action.name), 0)
-            # At recovery, the former incarnation may have begun it.
-            begun = once_more(action) if tries or self._recovering else action
+            saga.running.add(action.name)
+            tries = saga.tries.get(action.name, 0)
             if tries:
                 pause_s = AGAIN_S[min(tries, len(AGAIN_S)) - 1]
-                asyncio.get_running_loop().call_later(pause_s, self._begin, key, state.id, begun)
+                asyncio.get_running_loop().call_later(pause_s, self._begin, saga, once_more(action))
             else:
-                self._begin(key, state.id, begun)
+                # At recovery, the former incarnation may have begun it.
+                self._begin(saga, once_more(action) if self._recovering else action)
 
-    def _begin(self, key: str, checkout_id: str, action: model.Action) -> None:
-        future = self._ports.start(action)
-        future.add_done_callback(partial(self._ended, key, checkout_id, action))
+    def _begin(self, saga: _Saga, action: model.Action) -> None:
+        self._ports.start(action).add_done_callback(partial(self._ended, saga, action))
 
-    def _ended(self, key: str, checkout_id: str, action: model.Action, future: asyncio.Future[Any]) -> None:
+    def _ended(self, saga: _Saga, action: model.Action, future: asyncio.Future[Any]) -> None:
         """An outcome goes through the writer like any command; what is none is asked again."""
         if future.cancelled():
             return
-        done = _StepDone(self, key, action.name)
         error = future.exception()
         result: Any = None if error is not None else future.result()
         if error is not None:
-            log.error("action failed", action=action.name, checkout=checkout_id, error=repr(error))
-            done.reply(None)
+            log.error("action failed", action=action.name, checkout=saga.state.id, error=repr(error))
+            self.stepped(saga, [action.name])
         elif isinstance(result, Refusal) and result.code in NOT_OUTCOMES:
-            done.reply(result)
+            self.stepped(saga, [action.name])
         else:
             if isinstance(action, model.CallGateway):
                 result = model.LegOutcome(action.leg, result)
-            step = model.Stepped(command_id=b"", checkout_id=checkout_id, action=action.name, result=result)
-            self.writer.submit(step, done)
+            saga.outcomes.append((action.name, result))
+        # What runs side by side for one saga comes back together: one command, one event, one look at its state.
+        if saga.outcomes and not saga.more_to_come():
+            outcomes, saga.outcomes = saga.outcomes, []
+            step = model.Stepped(command_id=b"", checkout_id=saga.state.id, outcomes=tuple(outcomes))
+            self.writer.submit(step, _Stepping(self, saga, [name for name, _ in outcomes]))
 
-    def step_done(self, key: str, name: str) -> None:
-        """The outcome is durable (or changed nothing): what is wanted still is begun again, after a pause."""
-        running = self._running.get(key)
-        if running is None:
-            self._tries.pop((key, name), None)
+    def stepped(self, saga: _Saga, names: Sequence[str]) -> None:
+        """Outcomes are durable (or changed nothing): what is wanted still is begun again, after a pause."""
+        saga.running.difference_update(names)
+        if self._sagas.get(ids.body(saga.state.id)) is not saga:
             return
-        running.discard(name)
-        state = self._durable[key]
-        actions = next_actions(state)
-        if any(action.name == name for action in actions):
-            self._tries[key, name] = self._tries.get((key, name), 0) + 1
-            self._pursue(key, state, actions)
-        else:
-            self._tries.pop((key, name), None)
+        still = {action.name for action in saga.wanted}
+        for name in names:
+            if name in still:
+                saga.tries[name] = saga.tries.get(name, 0) + 1
+            else:
+                saga.tries.pop(name, None)
+        self._pursue(saga)
 
     # ── time ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -208,18 +228,18 @@ class CheckoutCoordinator:
                 self._deadlines.put_off(now_ms + GRACE_MS)
             ticked_ms = now_ms
             for key in self._deadlines.due(now_ms, DUE_MOST):
-                state = self._durable.get(key)
-                due_ms = deadline_ms(state) if state is not None else None
-                if state is not None and due_ms is not None and due_ms <= now_ms:
-                    self.writer.submit(model.Due(command_id=b"", checkout_id=state.id), Unasked())
+                saga = self._sagas.get(key)
+                due_ms = deadline_ms(saga.state) if saga is not None else None
+                if saga is not None and due_ms is not None and due_ms <= now_ms:
+                    self.writer.submit(model.Due(command_id=b"", checkout_id=saga.state.id), Unasked())
 
     # ── watching ────────────────────────────────────────────────────────────────────────────────────────
 
     def watch(self, key: str, command: Watch, ticket: Ticket) -> None:
         """Keep the ticket until the checkout's version is above the known one."""
         read = model.Read(command_id=b"", checkout_id=command.checkout_id, owner=command.owner)
-        state = self._durable.get(key)
-        if state is not None and state.version > command.known_version:
+        saga = self._sagas.get(key)
+        if saga is not None and saga.state.version > command.known_version:
             self.writer.submit(read, ticket)  # it changed between the reading and the answer
             return
         self._watchers.setdefault(key, []).append((command.known_version, ticket, read))
@@ -234,18 +254,18 @@ class CheckoutCoordinator:
                 self._watchers.setdefault(key, []).append((known, ticket, read))
 
 
-class _StepDone:
-    """The ticket of an action's outcome."""
+class _Stepping:
+    """The ticket of outcomes."""
 
-    __slots__ = ("coordinator", "key", "name")
+    __slots__ = ("coordinator", "names", "saga")
 
-    def __init__(self, coordinator: CheckoutCoordinator, key: str, name: str) -> None:
+    def __init__(self, coordinator: CheckoutCoordinator, saga: _Saga, names: Sequence[str]) -> None:
         self.coordinator = coordinator
-        self.key = key
-        self.name = name
+        self.saga = saga
+        self.names = names
 
     def reply(self, reply: Any) -> None:
-        self.coordinator.step_done(self.key, self.name)
+        self.coordinator.stepped(self.saga, self.names)
 
     def later(self) -> None:
         raise AssertionError("an outcome is never put off")

@@ -8,12 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from domain.messages import Command, Decision, Key
 from persistence.journal import Flush, Lease, Record, Snapshot
 
 
 class Core(Protocol):
-    """A pure core: what the actor needs to know of it. States and events are msgspec types."""
+    """A pure core: what the actor needs to know of it. States and events are msgspec types.
+
+    ``resting``: nothing is awaited of the state, so it may leave memory. ``finished``: it rests, and will hardly be
+    asked for again, so it is stored with the flush that changed it.
+    """
 
     @property
     def kind(self) -> str: ...
@@ -27,6 +33,7 @@ class Core(Protocol):
     def evolve(self, key: Key, state: Any, event: Any) -> Any: ...
     def begins(self, event: Any) -> bool: ...
     def resting(self, key: Key, state: Any) -> bool: ...
+    def finished(self, key: Key, state: Any) -> bool: ...
     def may_sleep(self, command: Any) -> Sequence[Key]: ...
     def admits_when_full(self, command: Any) -> bool: ...
     def may_be_stale(self, command: Any) -> bool: ...
@@ -57,12 +64,13 @@ class Pending:
 
     def __init__(self) -> None:
         self.commands: list[tuple[Command, Ticket]] = []
-        self.events: list[Any] = []
+        self.events: list[msgspec.Raw] = []
         self.rows: list[Any] = []
         self.replies: list[tuple[Ticket, Any]] = []
         self.deferred: list[tuple[bytes, Ticket]] = []  # whose replies come later, by their commands' ids
         self.answered: list[tuple[bytes, Ticket]] = []  # who waited for a reply that comes with this batch
         self.changed: dict[Key, Any] = {}
+        self.finished: dict[Key, bytes] = {}  # those of the changed that will hardly change again, written down
 
     def __bool__(self) -> bool:
         return bool(self.commands)

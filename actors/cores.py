@@ -31,6 +31,9 @@ class StockCore:
     def resting(self, key: Key, state: Any) -> bool:
         return False
 
+    def finished(self, key: Key, state: Any) -> bool:
+        return False
+
     def may_sleep(self, command: Any) -> Sequence[Key]:
         return ()
 
@@ -69,6 +72,9 @@ class CartCore:
         # A cart has no timer of its own: what is read of it later is derived from its times.
         return True
 
+    def finished(self, key: Key, state: Any) -> bool:
+        return False  # its buyer may well change it again in a moment
+
     def may_sleep(self, command: Any) -> Sequence[Key]:
         return (cart.entity_of(command),)
 
@@ -106,6 +112,8 @@ class CheckoutCore:
     def resting(self, key: Key, state: Any) -> bool:
         return isinstance(state, checkout_model.Checkout) and checkout_actions.resting(state)
 
+    finished = resting
+
     def may_sleep(self, command: Any) -> Sequence[Key]:
         if isinstance(command, checkout_model.CheckoutCommand):
             return ((checkout_model.KIND, ids.body(command.checkout_id)),)
@@ -120,9 +128,7 @@ class CheckoutCore:
     def instead_of(self, command: Any) -> Command | None:
         """An outcome that led to rows the database refuses: the saga unwinds instead."""
         if isinstance(command, checkout_model.Stepped) and not isinstance(command, checkout_model.Abandon):
-            return checkout_model.Abandon(
-                command_id=b"", checkout_id=command.checkout_id, action=command.action, result=command.result
-            )
+            return checkout_model.Abandon(command_id=b"", checkout_id=command.checkout_id, outcomes=command.outcomes)
         return None
 
 

@@ -7,8 +7,8 @@ entities takes at most `REPLAY_EVENTS` events. Pure bookkeeping; `actors.event_s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
+from itertools import islice
 
 from domain.messages import Key
 from persistence.journal import Snapshot
@@ -61,13 +61,9 @@ class SnapshotQueue:
         """The entity has left memory; when it is loaded again, it is said again that it has a row."""
         self._stored.discard(key)
 
-    def due(self, events: int, state_of: Callable[[Key], Any]) -> Iterator[tuple[Key, Any]]:
-        """The next entities to write with a flush of so many events, with their states."""
-        share = max(AT_LEAST, len(self._waiting) * 2 * events // REPLAY_EVENTS + 1)
-        for key in list(self._waiting)[:share] if share < len(self._waiting) else list(self._waiting):
-            state = state_of(key)
-            if state is not None:
-                yield key, state
+    def due(self, events: int) -> list[Key]:
+        """The next entities to write, with a flush of so many events."""
+        return list(islice(self._waiting, max(AT_LEAST, len(self._waiting) * 2 * events // REPLAY_EVENTS + 1)))
 
     def written(self, snapshots: Iterable[Snapshot]) -> None:
         """The flush with these snapshots is durable: what was the newer generation is now the older."""

@@ -62,6 +62,7 @@ from domain.checkout_model import (
     ShipOrder,
     Start,
     Stepped,
+    StepResult,
 )
 from domain.checkout_state import KIND, Checkout, Policy, Rules
 from domain.checkout_turn import Turn
@@ -91,7 +92,8 @@ def decide(policy: Policy, world: World, command: AnyCommand, now_ms: int) -> De
         return Decision(reply=no.NOT_FOUND)
     turn = Turn(state, policy, rules, now_ms, may_place=not isinstance(command, Abandon))
     if isinstance(command, Stepped):
-        _stepped(turn, command)
+        for action, result in command.outcomes:
+            _stepped(turn, action, result)
         return turn.decision(Accepted())
     if isinstance(command, Due):
         undoing.due(turn)
@@ -161,12 +163,11 @@ def _decide_known(turn: Turn, command: CheckoutCommand) -> Decision:
 # ── outcomes ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _stepped(turn: Turn, command: Stepped) -> None:
+def _stepped(turn: Turn, name: str, result: StepResult) -> None:
     """Feed an outcome to its phase; one that is no longer wanted (a repeat, a late one) changes nothing."""
-    name = command.action
     if not any(action.name == name for action in next_actions(turn.state)):
         return
-    match turn.state.phase, command.result:
+    match turn.state.phase, result:
         case "linking", CartBegun() as begun:
             beginning.cart_begun(turn, begun)
         case "linking", Refusal() as refusal:
@@ -203,7 +204,7 @@ def _stepped(turn: Turn, command: Stepped) -> None:
             order_saga.leg_answered(turn, outcome)
         case "placed" | "canceled" | "refused", (HoldState() | Done()) as answer:
             order_saga.step_done(turn, name, answer)
-        case phase, result:
+        case phase, _:
             raise AssertionError(f"{type(result).__name__} cannot be the outcome of {name} in {phase}")
 
 

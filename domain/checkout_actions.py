@@ -24,6 +24,8 @@ from domain.checkout_state import Checkout, Wanted
 from domain.payments import Retrieve
 from domain.stock_model import account_of
 
+ENDED = ("placed", "canceled", "refused")
+
 
 def accounts(wanted: tuple[Wanted, ...]) -> dict[str, int]:
     return {account_of(line.sku): line.quantity for line in wanted}
@@ -89,7 +91,7 @@ def deadline_ms(state: Checkout) -> int | None:
 
 def resting(state: Checkout) -> bool:
     """Nothing is owed, wanted or awaited: the state may leave memory until somebody asks for it."""
-    return state.phase in ("placed", "canceled", "refused") and not state.asked and not next_actions(state)
+    return state.phase in ENDED and not state.asked and not next_actions(state)
 
 
 def _attempt(state: Checkout) -> range:

@@ -176,10 +176,9 @@ class Read(CheckoutCommand, frozen=True, kw_only=True, tag=True):
 
 
 class Stepped(CheckoutCommand, frozen=True, kw_only=True, tag=True):
-    """The outcome of an action, from the actor's own driver."""
+    """Outcomes of actions, from the actor's own driver: the action's name and a `StepResult`, in their order."""
 
-    action: str
-    result: Any  # a `StepResult`
+    outcomes: tuple[tuple[str, Any], ...]
 
 
 class Abandon(Stepped, frozen=True, kw_only=True, tag=True):

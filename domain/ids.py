@@ -51,8 +51,9 @@ def _time(at_ms: int) -> str:
 
 def derived(prefix: str, at_ms: int, parent_body: str, *parts: object) -> str:
     """The id of a part of ``parent_body``: the same parts give the same body, at any time."""
-    digest = blake2b("\x1f".join(map(str, (parent_body, prefix, *parts))).encode(), digest_size=10).digest()
-    return make(prefix, at_ms, body_of_digest(digest))
+    seed = "\x1f".join((parent_body, prefix, *map(str, parts)))
+    # Sixteen hexadecimal digits are Crockford digits too; 64 bits are plenty among the parts of one thing.
+    return make(prefix, at_ms, blake2b(seed.encode(), digest_size=8).hexdigest())
 
 
 def body(identifier: str) -> str:

@@ -267,7 +267,7 @@ class FakeEngine:
     async def _perform(self, key: str, checkout_id: str, action: model.Action) -> None:
         result = await self._outcome_of(action)
         self._running.discard((key, action.name))
-        step = model.Stepped(command_id=b"", checkout_id=checkout_id, action=action.name, result=result)
+        step = model.Stepped(command_id=b"", checkout_id=checkout_id, outcomes=((action.name, result),))
         await self._send(step)
 
     async def _outcome_of(self, action: model.Action) -> Any:

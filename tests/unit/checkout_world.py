@@ -198,7 +198,7 @@ class Shop:
 
     def tell(self, checkout_id: str, name: str, result: Any) -> None:
         """Deliver the outcome of an action."""
-        self.ask(model.Stepped(command_id=b"", checkout_id=checkout_id, action=name, result=result))
+        self.ask(model.Stepped(command_id=b"", checkout_id=checkout_id, outcomes=((name, result),)))
 
     def step(self, checkout_id: str) -> None:
         """Perform all that the checkout wants now, and deliver it."""

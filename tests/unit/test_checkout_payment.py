@@ -304,7 +304,7 @@ def test_an_order_that_cannot_be_recorded_is_undone(total):
         shop.step(checkout_id)
     [action] = next_actions(shop.state(checkout_id))
     result = shop.do(action)
-    shop.ask(model.Abandon(command_id=b"", checkout_id=checkout_id, action=action.name, result=result))
+    shop.ask(model.Abandon(command_id=b"", checkout_id=checkout_id, outcomes=((action.name, result),)))
     assert [type(request) for request in requests(shop, checkout_id)] == [Void] * bool(total)
     shop.settle()
     assert shop.answer(complete).code == "internal_error"
@@ -322,7 +322,7 @@ def test_past_the_pivot_nothing_is_abandoned():
     assert before.phase == "placed"
     for action in next_actions(before):
         result = shop.do(action)
-        shop.ask(model.Abandon(command_id=b"", checkout_id=before.id, action=action.name, result=result))
+        shop.ask(model.Abandon(command_id=b"", checkout_id=before.id, outcomes=((action.name, result),)))
     assert shop.state(start.checkout_id) == before
 
 
