@@ -8,9 +8,10 @@ Routes call it; what the engine raises (`Busy`, `StillPending`) becomes an answe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
@@ -20,7 +21,9 @@ from api.errors import Problem, field_problem, from_refusal, from_validation
 from api.idempotency import HEADER as KEY_HEADER
 from api.idempotency import Intent
 from cluster.engine_types import DEFAULT_WAIT_S, Answer
-from domain import ids
+from domain import cart, checkout_refusals, ids
+from domain.cart_model import CartCommandBase
+from domain.checkout_model import CheckoutCommand
 from domain.messages import Command, Refusal
 from persistence.sealing import GUEST_PREFIX, owner_of_token
 
@@ -29,6 +32,7 @@ REPLAYED = {"Idempotent-Replayed": "true"}
 
 _ETAG = re.compile(r'\s*"?([0-9]{1,9})"?\s*')
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})\"?(?=$|[,;\s])", re.IGNORECASE)
+_NOT_FOUND = (cart.NOT_FOUND, checkout_refusals.NOT_FOUND)
 _TOKEN_MAC_CHARS = 33  # "_" and the code: what follows the root in a guest's token
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -49,10 +53,12 @@ class Party(NamedTuple):
 
 def parse(request: Request, model: type[Model]) -> Model:
     """The body as the request guard decoded it, as a model; no body is an empty one. Problem: 422."""
+    return validated(_body_of(request), model)
+
+
+def _body_of(request: Request) -> Any:
     value = request.state.json
-    if value is None and request.headers.get("content-length", "0") == "0":
-        value = {}
-    return validated(value, model)
+    return {} if value is None and request.headers.get("content-length", "0") == "0" else value
 
 
 def validated(value: Any, model: type[Model]) -> Model:
@@ -64,13 +70,12 @@ def validated(value: Any, model: type[Model]) -> Model:
         raise from_validation([{**error, "loc": ("body", *error["loc"])} for error in errors]) from None
 
 
-def intent_of(request: Request, caller: Caller, operation: str, *, required: bool = False) -> Intent:
+def intent_of(request: Request, caller: Caller, *, required: bool = False) -> Intent:
     """What the request means to do. Problem: its Idempotency-Key is missing or cannot be used."""
     return context_of(request).keys.intent(
         request.headers.get(KEY_HEADER),
-        operation=operation,
-        path=request.scope["path"],
-        body=request.state.json,
+        operation=f"{request.method} {request.scope['path']}",
+        body=_body_of(request),
         owner=caller.owner,
         required=required,
     )
@@ -131,14 +136,14 @@ async def ask(
 async def ask_as_owner(
     context: AppContext,
     caller: Caller,
-    command_of: Callable[[str], Command],
+    command: CartCommandBase | CheckoutCommand,
     wait_s: float = DEFAULT_WAIT_S,
     told: Mapping[str, Any] | None = None,
 ) -> Answer:
     """`ask` as whichever of the caller's owners the thing belongs to. Problem: 404 when to none of them."""
     answer = None
     for owner in caller.owners:
-        answer = await context.engine.ask(command_of(owner), wait_s)
+        answer = await context.engine.ask(msgspec.structs.replace(command, owner=owner), wait_s)
         if not is_not_found(answer.reply):
             return accepted(answer, told)
     if answer is None:
@@ -156,8 +161,11 @@ def accepted(answer: Answer, told: Mapping[str, Any] | None = None) -> Answer:
 
 
 def is_not_found(reply: Any) -> bool:
-    """Whether the engine knows no such thing, or will not say so to this owner."""
-    return isinstance(reply, Refusal) and reply.code == "not_found"
+    """Whether the engine knows no such thing, or will not say so to this owner.
+
+    Only the whole thing: that there is no such line or payment in it is an answer like any other.
+    """
+    return reply in _NOT_FOUND
 
 
 def not_found() -> Problem:

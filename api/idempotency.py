@@ -1,8 +1,9 @@
 """Idempotency keys: from a caller's header to the id of the command it stands for.
 
-Owns the header's rules. Promises that one caller's key for one operation is one command id, at any time and
-in any process, and that nobody can choose or guess an id. Never remembers anything: the actor that carries a
-command out keeps its answer, and compares fingerprints. Called by every route that writes.
+Owns the header's rules. Promises that one caller's key for one operation (a method and a path, the ids in it
+included) is one command id, at any time and in any process, and that nobody can choose or guess an id. Never
+remembers anything: the actor that carries a command out keeps its answer, and compares fingerprints. Called
+by every route that writes.
 """
 
 from __future__ import annotations
@@ -47,15 +48,14 @@ class IdempotencyKeys:
         key: str | None,
         *,
         operation: str,
-        path: str,
         body: Any,
         owner: str | None,
         required: bool,
     ) -> Intent:
         """The intent of a request.
 
-        `key`: the header; `operation`: method and route, "POST /v1/checkouts"; `path`: the request's own;
-        `body`: its decoded JSON, before defaults; `owner`: the caller's, None for a guest without a token.
+        `key`: the header; `operation`: method and path, "POST /v1/checkouts/chk_…/complete"; `body`: its
+        decoded JSON, before defaults; `owner`: the caller's, None for a guest without a token.
         Problem: the key is required and missing, or malformed, or short for a caller nobody knows.
         """
         if key is None:
@@ -72,7 +72,7 @@ class IdempotencyKeys:
             )
         command_id = self._digest(b"command", owner or "", operation, key)
         # Keyed, so that a stored fingerprint is no way to test guesses at somebody's address.
-        fingerprint = self._digest(b"body", operation, path, _canonical(body).decode())
+        fingerprint = self._digest(b"body", _canonical(body).decode())
         return Intent(command_id, fingerprint, True)
 
     def _digest(self, purpose: bytes, *parts: str) -> bytes:

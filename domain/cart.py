@@ -6,13 +6,13 @@ remembered as they were shown, never decided here. Nothing expires by a timer: w
 too long is derived from its times.
 
 The customer's pointer to the open cart is another entity, maybe on another shard, so it is set by a command
-of its own, before the cart is made: a crash in between leaves a pointer to nothing and the cart before it,
-never a cart that nobody finds. A repeat of the request finishes the work.
+of its own, once the cart is made: a crash in between leaves the customer the cart before it, and a refused
+cart never takes that one away. A repeat of the request finishes the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 import msgspec
@@ -31,6 +31,7 @@ from domain.cart_model import (
     CartEvent,
     CartLine,
     CartPolicy,
+    CartRefused,
     CartReply,
     CartReplyType,
     CartRestored,
@@ -103,7 +104,7 @@ def view(policy: CartPolicy, cart: Cart, now_ms: int) -> CartView:
 
 
 def decide(policy: CartPolicy, world: World, command: CartCommand, now_ms: int) -> Decision:
-    """What becomes of a command. Checks: seen id, existence and owner, status, version, amounts."""
+    """What becomes of a command. Checks: existence and owner, seen id, version, status, what is asked."""
     if isinstance(command, ReadCustomer | SetOpenCart):
         return _decide_pointer(world.get("customer", command.owner), command)
     cart: Cart | None = world.get(KIND, ids.body(command.cart_id))
@@ -112,6 +113,8 @@ def decide(policy: CartPolicy, world: World, command: CartCommand, now_ms: int) 
             return _create(policy, command, now_ms)
         return Decision(reply=NOT_FOUND)
     if command.owner and command.owner != cart.owner:
+        return Decision(reply=NOT_FOUND)
+    if cart.refused and not isinstance(command, CreateCart):
         return Decision(reply=NOT_FOUND)
     return _answered_before(cart, command) or _decide_known(policy, cart, command, now_ms)
 
@@ -127,9 +130,7 @@ def _decide_pointer(customer: Customer | None, command: ReadCustomer | SetOpenCa
 
 
 def _pointer(customer: Customer | None) -> OpenCart:
-    if customer is None:
-        return OpenCart(None)
-    return OpenCart(customer.open_cart, next(iter(customer.before), None))
+    return OpenCart(customer.open_cart if customer is not None else None)
 
 
 def _point(customer: Customer | None, event: OpenCartSet) -> Customer:
@@ -150,6 +151,8 @@ def _answered_before(cart: Cart, command: CartCommand) -> Decision | None:
 
 def _decide_known(policy: CartPolicy, cart: Cart, command: CartCommand, now_ms: int) -> Decision:
     match command:
+        case CreateCart() if cart.refused:
+            return _create(policy, command, now_ms)
         case CreateCart() | ReadCart():
             return Decision(reply=CartReply(200, view(policy, cart, now_ms)))
         case AddItem():
@@ -200,11 +203,11 @@ def _answer(
 
 def _create(policy: CartPolicy, command: CreateCart, now_ms: int) -> Decision:
     key = ids.body(command.cart_id)
-    if len(command.lines) > MAX_LINES:
-        return Decision(reply=_too_many_lines("$.line_items"))
-    for i, line in enumerate(command.lines):
-        if not 1 <= line.quantity <= MAX_QUANTITY:
-            return Decision(reply=_out_of_range(f"$.line_items[{i}].quantity", line.quantity))
+    refusal = _not_makeable(command)
+    if refusal is not None:
+        never = Cart(command.cart_id, command.owner, None, command.currency, (), now_ms, now_ms, refused=True)
+        # Without a key nobody can ask for the refusal again.
+        return _answer(never, command, now_ms, refusal, [CartRefused(key, never)] if command.fingerprint else ())
     unseen = tuple(
         CartLine(ids.derived("li", now_ms, key, line.sku), line.sku, line.quantity, "", 0) for line in command.lines
     )
@@ -213,7 +216,20 @@ def _create(policy: CartPolicy, command: CreateCart, now_ms: int) -> Decision:
     return _answer(cart, command, now_ms, CartReply(201, view(policy, cart, now_ms)), [CartCreated(key, cart)])
 
 
+def _not_makeable(command: CreateCart) -> Refusal | None:
+    if len(command.lines) > MAX_LINES:
+        return _too_many_lines("$.line_items")
+    for line in command.lines:
+        if not 1 <= line.quantity <= MAX_QUANTITY:
+            return _out_of_range(f"$.line_items[{line.place}].quantity", line.quantity)
+    wanted = ((f"$.line_items[{line.place}].sku", line.sku) for line in command.lines)
+    return _unavailable(wanted, command.shown, command.currency)
+
+
 def _add(policy: CartPolicy, cart: Cart, command: AddItem, now_ms: int) -> Decision:
+    unavailable = _unavailable([("$.sku", command.sku)], command.shown, cart.currency)
+    if unavailable is not None:
+        return _answer(cart, command, now_ms, unavailable)
     there = next((line for line in cart.lines if line.sku == command.sku), None)
     quantity = command.quantity + (there.quantity if there else 0)
     if command.quantity < 1 or quantity > MAX_QUANTITY:
@@ -236,6 +252,16 @@ def _too_many_lines(path: str) -> Refusal:
 def _out_of_range(path: str, quantity: int) -> Refusal:
     text = f"A line has 1 to {MAX_QUANTITY} units; this would make {quantity}."
     return Refusal("quantity_out_of_range", text, (FieldError(path, "quantity_out_of_range", text),))
+
+
+def _unavailable(wanted: Iterable[tuple[str, str]], shown: Sequence[Shown], currency: str) -> Refusal | None:
+    """Names each of the wanted (path, SKU) of which stock shows nothing: no such item, or no such price."""
+    known = {entry.sku for entry in shown}
+    text = f"There is no such item, or it is not sold in {currency}."
+    errors = [FieldError(path, "item_unavailable", text, {"sku": sku}) for path, sku in wanted if sku not in known]
+    if not errors:
+        return None
+    return Refusal("item_unavailable", f"Some items are not sold in {currency}.", tuple(errors))
 
 
 def _set(policy: CartPolicy, cart: Cart, command: SetQuantity, now_ms: int) -> Decision:
@@ -333,8 +359,10 @@ def evolve(key: Key, state: Cart | Customer | None, event: CartEvent) -> Cart | 
     return _evolve_cart(state, event)
 
 
-def _evolve_cart(cart: Cart | None, event: CartCreated | LinesSet | CheckoutsSet | CartRestored | CartAnswered) -> Cart:
-    if isinstance(event, CartCreated):
+def _evolve_cart(
+    cart: Cart | None, event: CartCreated | CartRefused | LinesSet | CheckoutsSet | CartRestored | CartAnswered
+) -> Cart:
+    if isinstance(event, CartCreated | CartRefused):
         return event.state
     assert cart is not None, f"{type(event).__name__} concerns a cart that does not exist"
     match event:

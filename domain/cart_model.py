@@ -41,14 +41,18 @@ class Shown(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class NewLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """``place``: where the request named the SKU first, counted from 0; a refusal points there."""
+
     sku: str
     quantity: int
+    place: int = 0
 
 
 class Cart(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """``ordered``: it became an order. ``checkouts`` began with it and have not ended, oldest first.
 
     The last of them has the cart; the others are giving way to it, or have refused to and will have it back.
+    ``refused``: it was never made, and is there only to keep that answer.
     """
 
     id: str
@@ -62,6 +66,7 @@ class Cart(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ordered: bool = False
     checkouts: tuple[str, ...] = ()
     answers: dict[bytes, Answer] = {}
+    refused: bool = False
 
     @property
     def checkout_id(self) -> str | None:
@@ -88,7 +93,8 @@ class CartCommandBase(Command, frozen=True, kw_only=True):
 
 
 class CreateCart(CartCommandBase, frozen=True, kw_only=True, tag=True):
-    """Reply: `CartReply` 201. Repeated SKUs are merged at the edge; ``shown`` has every line's SKU."""
+    """Reply: `CartReply` 201. Repeated SKUs are merged at the edge; a line of which nothing is ``shown`` is
+    refused as ``item_unavailable``."""
 
     customer: bytes | None
     currency: str
@@ -101,11 +107,12 @@ class ReadCart(CartCommandBase, frozen=True, kw_only=True, tag=True):
 
 
 class AddItem(CartCommandBase, frozen=True, kw_only=True, tag=True):
-    """Adds to the line of that SKU. ``shown`` tells the present facts of all lines."""
+    """Adds to the line of that SKU. ``shown`` tells the present facts of all lines and of what is added; of
+    what is missing there nothing is added: ``item_unavailable``."""
 
     sku: str
     quantity: int
-    shown: tuple[Shown, ...]
+    shown: tuple[Shown, ...] = ()
 
 
 class SetQuantity(CartCommandBase, frozen=True, kw_only=True, tag=True):
@@ -113,7 +120,7 @@ class SetQuantity(CartCommandBase, frozen=True, kw_only=True, tag=True):
 
     line_id: str
     quantity: int
-    shown: tuple[Shown, ...]
+    shown: tuple[Shown, ...] = ()
 
 
 class RestoreCart(CartCommandBase, frozen=True, kw_only=True, tag=True):
@@ -139,7 +146,7 @@ class EndCheckout(CartCommandBase, frozen=True, kw_only=True, tag=True):
 
 
 class SetOpenCart(CartCommandBase, frozen=True, kw_only=True, tag=True):
-    """Point the customer ``owner`` to a cart. Sent before the cart is made, so that no cart is ever lost.
+    """Point the customer ``owner`` to a cart that has been made.
 
     Reply: `OpenCart`. A cart that was left for a newer one does not come back by a late repeat.
     """
@@ -190,11 +197,9 @@ class CartEnded(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True
 
 
 class OpenCart(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
-    """``cart_id`` is None where the customer never had a cart; it may name one that was never made, when a
-    crash came between: ``before`` is what the customer had until then."""
+    """``cart_id`` is None where the customer never had a cart."""
 
     cart_id: str | None
-    before: str | None = None
 
 
 CartReplyType = CartReply | CartBegun | CartEnded | OpenCart | Refusal | Replayed
@@ -207,6 +212,12 @@ class CartEventBase(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=
 
 
 class CartCreated(CartEventBase, frozen=True):
+    state: Cart
+
+
+class CartRefused(CartEventBase, frozen=True):
+    """A cart was not made; ``state`` keeps the answer to that."""
+
     state: Cart
 
 
@@ -239,4 +250,4 @@ class OpenCartSet(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=Tr
     cart_id: str
 
 
-CartEvent = CartCreated | LinesSet | CheckoutsSet | CartRestored | CartAnswered | OpenCartSet
+CartEvent = CartCreated | CartRefused | LinesSet | CheckoutsSet | CartRestored | CartAnswered | OpenCartSet

@@ -44,7 +44,8 @@ class Quote(msgspec.Struct, frozen=True, array_like=True, gc=False):
 def sku_problem(sku: str) -> str | None:
     """Return a sentence on what is wrong with a SKU, or None if nothing is.
 
-    A SKU is 1-64 visible characters of any script, with plain spaces inside but not at its ends.
+    A SKU is 1-64 visible characters of any script, with plain spaces inside but not at its ends. "." and ".."
+    are none: clients and proxies take them out of a path (RFC 3986, section 5.2.4), percent-encoded or not.
     """
     if not sku:
         return "A SKU must not be empty."
@@ -54,4 +55,6 @@ def sku_problem(sku: str) -> str | None:
         return "A SKU has visible characters and plain spaces only."
     if sku[0] == " " or sku[-1] == " ":
         return "A SKU must not begin or end with a space."
+    if sku in (".", ".."):
+        return "A SKU must not be . or .., which no path can name."
     return None

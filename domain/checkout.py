@@ -165,7 +165,7 @@ def _decide_known(turn: Turn, command: CheckoutCommand) -> Decision:
 
 def _stepped(turn: Turn, name: str, result: StepResult) -> None:
     """Feed an outcome to its phase; one that is no longer wanted (a repeat, a late one) changes nothing."""
-    if not any(action.name == name for action in next_actions(turn.state)):
+    if name not in [action.name for action in next_actions(turn.state)]:
         return
     match turn.state.phase, result:
         case "linking", CartBegun() as begun:

@@ -91,7 +91,12 @@ def deadline_ms(state: Checkout) -> int | None:
 
 def resting(state: Checkout) -> bool:
     """Nothing is owed, wanted or awaited: the state may leave memory until somebody asks for it."""
-    return state.phase in ENDED and not state.asked and not next_actions(state)
+    return may_rest(state) and not next_actions(state)
+
+
+def may_rest(state: Checkout) -> bool:
+    """Whether the state rests as soon as it wants nothing more."""
+    return state.phase in ENDED and not state.asked
 
 
 def _attempt(state: Checkout) -> range:

@@ -153,7 +153,7 @@ class Turn:
         self.apply(AskedFor(self.key, Asked(kind, command.command_id, command.fingerprint)))
 
     def owes(self, kind: AskKind) -> bool:
-        return any(entry.kind == kind for entry in self.state.asked)
+        return kind in [entry.kind for entry in self.state.asked]
 
     def answer(self, *kinds: AskKind, reply: Reply, body: bytes | None = None) -> None:
         """Give every answer owed to these kinds, and remember a final one (as ``body``, if that is given)."""

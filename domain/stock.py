@@ -15,13 +15,15 @@ import msgspec
 from domain import ledger
 from domain.catalog import Product
 from domain.ledger import Account, Hold, LedgerEvent
-from domain.messages import Decision, FieldError, Key, Refusal, Replayed, World, remembered, with_answer
+from domain.messages import Command, Decision, FieldError, Key, Refusal, Replayed, World, remembered, with_answer
 from domain.stock_model import (
     ALWAYS_ADMITTED,
     KIND,
     STALE_READS,
     Adjust,
     Answered,
+    Claim,
+    Claimed,
     Confirm,
     Extend,
     Forget,
@@ -61,6 +63,8 @@ __all__ = [
     "Accounts",
     "Adjust",
     "Answered",
+    "Claim",
+    "Claimed",
     "Confirm",
     "Extend",
     "Forget",
@@ -105,8 +109,15 @@ def route(command: StockCommand) -> str | None:
     match command:
         case PutProduct() | Adjust() | Inspect():
             return account_of(command.sku)
+        case Claim():
+            return _claims_of(command.owner)
         case _:
             return None
+
+
+def _claims_of(owner: str) -> str:
+    """The account that counts nothing: it keeps an owner's claims, a day each."""
+    return "claims:" + owner
 
 
 # ── decide ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -158,12 +169,14 @@ def decide(world: World, command: StockCommand, now_ms: int) -> Decision:
         case Sweep():
             return _each(command.hold_ids, lambda hold_id: _sweep_one(world, hold_id, now_ms))
         case PutProduct():
-            return _put_product(world, command)
+            return _put_product(world, command, now_ms)
         case Adjust():
             return _adjust(world, command, now_ms)
+        case Claim():
+            return _claim(world, command, now_ms)
         case Inspect():
-            stock: Stock | None = world.get("account", account_of(command.sku))
-            return Decision(reply=_levels(command.sku, stock.figures) if stock else _no_such_sku(command.sku))
+            stock = _stock(world, account_of(command.sku))
+            return Decision(reply=_levels(command.sku, stock.figures) if stock.product else _no_such_sku(command.sku))
         case never:
             assert_never(never)
 
@@ -171,6 +184,11 @@ def decide(world: World, command: StockCommand, now_ms: int) -> Decision:
 def _hold(world: World, hold_id: str) -> Hold | None:
     hold: Hold | None = world.get("hold", hold_id)
     return hold
+
+
+def _stock(world: World, account: str) -> Stock:
+    stock: Stock | None = world.get("account", account)
+    return stock if stock is not None else Stock()
 
 
 def _offer(world: World, account: str) -> Offer:
@@ -256,35 +274,52 @@ def _each(hold_ids: Iterable[str], step_of: Callable[[str], ledger.Step]) -> Dec
     return Decision(events, HoldState("", refused))
 
 
-def _put_product(world: World, command: PutProduct) -> Decision:
-    stock: Stock | None = world.get("account", account_of(command.sku))
-    created = stock is None or stock.product is None
-    reply = ProductStored(command.sku, command.product, created)
-    if stock is not None and stock.product == command.product:
+def _answered_before(stock: Stock, command: Command) -> Decision | None:
+    seen = remembered(stock.answers, command)
+    if seen is None:
+        return None
+    return Decision(reply=seen if isinstance(seen, Refusal) else Replayed(seen.body))
+
+
+def _answer(account: str, command: Command, now_ms: int, reply: StockReply, events: Sequence[StockEvent]) -> Decision:
+    """Reply, and remember the reply where somebody may ask again: after a change, or under a key."""
+    if not (events or command.fingerprint):
         return Decision(reply=reply)
-    return Decision([ProductPut(command.sku, command.product)], reply)
+    kept = Answered(account, command.command_id, command.fingerprint, now_ms, _encode(reply))
+    return Decision([*events, kept], reply)
+
+
+def _put_product(world: World, command: PutProduct, now_ms: int) -> Decision:
+    account = account_of(command.sku)
+    stock = _stock(world, account)
+    changed = stock.product != command.product
+    reply = ProductStored(command.sku, command.product, stock.product is None, changed)
+    events = [ProductPut(command.sku, command.product)] if changed else []
+    if not command.fingerprint:
+        return Decision(events, reply)  # to put the same again changes nothing
+    return _answered_before(stock, command) or _answer(account, command, now_ms, reply, events)
 
 
 def _adjust(world: World, command: Adjust, now_ms: int) -> Decision:
     account = account_of(command.sku)
-    stock: Stock | None = world.get("account", account)
-    if stock is None or stock.product is None:
-        return Decision(reply=_no_such_sku(command.sku))
-    seen = remembered(stock.answers, command)
-    if seen is not None:
-        return Decision(reply=seen if isinstance(seen, Refusal) else Replayed(seen.body))
+    stock = _stock(world, account)
+    before = _answered_before(stock, command)
+    if before is not None:
+        return before
+    if stock.product is None:
+        return _answer(account, command, now_ms, _no_such_sku(command.sku), ())
     figures = stock.figures
     units = command.delta if command.delta is not None else (command.set_to or 0) - figures.on_hand
-    events: list[StockEvent] = []
-    reply: StockReply
     if figures.available + units < 0:
-        reply = _below_reserved(command, figures)
-    else:
-        reply = _levels(command.sku, Account(figures.received + units, figures.confirmed, figures.held))
-        if units:
-            events.append(Received(command.sku, units, command.reason, command.actor))
-    events.append(Answered(account, command.command_id, command.fingerprint, now_ms, _encode(reply)))
-    return Decision(events, reply)
+        return _answer(account, command, now_ms, _below_reserved(command, figures), ())
+    after = Account(figures.received + units, figures.confirmed, figures.held)
+    events = [Received(command.sku, units, command.reason, command.actor)] if units else []
+    return _answer(account, command, now_ms, _levels(command.sku, after, moved=units), events)
+
+
+def _claim(world: World, command: Claim, now_ms: int) -> Decision:
+    account = _claims_of(command.owner)
+    return _answered_before(_stock(world, account), command) or _answer(account, command, now_ms, Claimed(), ())
 
 
 def _below_reserved(command: Adjust, figures: Account) -> Refusal:
@@ -297,7 +332,7 @@ def _below_reserved(command: Adjust, figures: Account) -> Refusal:
     )
 
 
-def _levels(sku: str, figures: Account, holds: Sequence[HoldLine] = ()) -> Levels:
+def _levels(sku: str, figures: Account, *, moved: int = 0) -> Levels:
     return Levels(
         sku,
         figures.on_hand,
@@ -305,7 +340,7 @@ def _levels(sku: str, figures: Account, holds: Sequence[HoldLine] = ()) -> Level
         figures.available,
         figures.confirmed,
         figures.received,
-        tuple(holds),
+        moved=moved,
     )
 
 

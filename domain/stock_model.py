@@ -36,20 +36,32 @@ class Stock(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class PutProduct(Command, frozen=True, kw_only=True, tag=True):
-    """Create or replace what a SKU is. Reply: `ProductStored`."""
+    """Create or replace what a SKU is. Reply: `ProductStored`; kept for repeats under a key."""
 
     sku: str
     product: Product
 
 
 class Adjust(Command, frozen=True, kw_only=True, tag=True):
-    """Add ``delta`` to, or ``set`` to, the units on hand. Reply: `Levels`, or refusal ``below_reserved``."""
+    """Add ``delta`` to, or ``set`` to, the units on hand.
+
+    Reply: `Levels`, or refusal ``below_reserved`` or ``not_found``; kept for repeats under a key.
+    """
 
     sku: str
     delta: int | None = None
     set_to: int | None = None
     reason: str = ""
     actor: str = ""
+
+
+class Claim(Command, frozen=True, kw_only=True, tag=True):
+    """Take the caller ``owner``'s key for a request about many SKUs, whose answers are kept SKU by SKU.
+
+    Reply: `Claimed`, again for the same body; refusal ``idempotency_key_reused`` for another.
+    """
+
+    owner: str
 
 
 class Quote(Command, frozen=True, kw_only=True, tag=True):
@@ -149,6 +161,7 @@ class Sweep(Command, frozen=True, kw_only=True, tag=True):
 StockCommand = (
     PutProduct
     | Adjust
+    | Claim
     | Quote
     | Inspect
     | Take
@@ -171,9 +184,16 @@ ALWAYS_ADMITTED = (Confirm, Release, Unpin, Pin, GiveBack, Forget, Sweep, Trim, 
 
 
 class ProductStored(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
+    """``changed`` is False where the product was just that already."""
+
     sku: str
     product: Product
     created: bool
+    changed: bool = True
+
+
+class Claimed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
+    pass
 
 
 class Offer(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -196,7 +216,10 @@ class HoldLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Levels(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
-    """All figures of one SKU; ``holds`` are filled in by `Inspect` (first 100)."""
+    """All figures of one SKU; ``holds`` are filled in by `Inspect` (first 100).
+
+    ``moved``: what `Adjust` added to what was on hand.
+    """
 
     sku: str
     on_hand: int
@@ -205,6 +228,7 @@ class Levels(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
     sold: int
     received: int
     holds: tuple[HoldLine, ...] = ()
+    moved: int = 0
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
@@ -240,7 +264,7 @@ class HoldState(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True
     refused: str = ""
 
 
-StockReply = ProductStored | Quotes | Levels | Held | Shortage | HoldState | Refusal | Replayed
+StockReply = ProductStored | Claimed | Quotes | Levels | Held | Shortage | HoldState | Refusal | Replayed
 
 
 # ── events ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,7 +1,8 @@
 """Carts: make, read, fill, change, restore; and the customer's own on any device.
 
 Owns the HTTP side of carts. A write looks first, for the cart's currency and for what stock says of its
-SKUs, then tells the cart's owner. Promises that prices come from stock, never from a buyer. Mounted by
+SKUs, then tells the cart's owner. Promises that prices come from stock, never from a buyer, and that nothing
+found by looking refuses a write: the owner decides, after it has looked for the key's kept answer. Mounted by
 `api/app.py`.
 """
 
@@ -9,26 +10,28 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api import render
 from api.addresses import check_address
 from api.auth import Caller, Customer, identify
-from api.cart_access import read_cart, sellable, shown
+from api.cart_access import read_cart, shown_now
 from api.cart_pricing import as_written, priced_now
 from api.context import AppContext, context_of
 from api.dispatch import (
     ask,
+    ask_as_owner,
     expected_version,
     intent_of,
     new_id,
     parse,
     party_of,
     replay_headers,
+    require_id,
 )
 from api.errors import Problem
-from api.idempotency import Intent
 from api.openapi import operation
 from api.personal import seal_customer_id
 from api.schemas import carts as schemas
@@ -68,23 +71,15 @@ _WRITE = ("not_found", "cart_expired", "cart_checked_out")
 async def create_cart(request: Request) -> Response:
     """Make a cart, empty or with lines. A guest's answer holds the secret `token` that opens it."""
     context, caller = context_of(request), await identify(request)
-    intent = intent_of(request, caller, "POST /v1/carts")
+    intent = intent_of(request, caller)
     body = parse(request, schemas.CreateCart)
     currency = body.currency or context.settings.currency
     asked = [item["sku"] for item in (request.state.json or {}).get("line_items", ())]
-    facts = await sellable(
-        context,
-        [line.sku for line in body.line_items],
-        currency,
-        lambda sku: f"$.line_items[{asked.index(sku)}].sku",
-    )
     cart_id = new_id(context, "cart", intent)
     party = party_of(context, caller, cart_id)
     customer = None
     if caller.customer_id is not None:
         customer = seal_customer_id(await context.key_ring.key(party.owner), caller.customer_id)
-        # Before the cart is made: a crash in between leaves a pointer to nothing, never a cart nobody finds.
-        await ask(context, SetOpenCart(command_id=b"", cart_id=cart_id, owner=party.owner))
     answer = await ask(
         context,
         CreateCart(
@@ -94,10 +89,13 @@ async def create_cart(request: Request) -> Response:
             owner=party.owner,
             customer=customer,
             currency=currency,
-            lines=tuple(NewLine(line.sku, line.quantity) for line in body.line_items),
-            shown=facts,
+            lines=tuple(NewLine(line.sku, line.quantity, asked.index(line.sku)) for line in body.line_items),
+            shown=await shown_now(context, asked, currency),
         ),
     )
+    if customer is not None:
+        # A repeat, too: a crash may have come between the cart and the customer's pointer to it.
+        await ask(context, SetOpenCart(command_id=b"", cart_id=answer.reply.cart.id, owner=party.owner))
     location = {"Location": f"/v1/carts/{answer.reply.cart.id}"}
     return await _written(context, answer, party.told, location)
 
@@ -137,26 +135,17 @@ async def get_cart(
 async def add_item(request: Request, cart_id: str) -> Response:
     """Put units of a SKU into the cart, on top of those that are there."""
     context, caller = context_of(request), await identify(request)
-    intent = intent_of(request, caller, "POST /v1/carts/items")
+    intent = intent_of(request, caller)
     body = parse(request, LineItem)
-    demanded = expected_version(request)
-    view = await read_cart(context, caller, cart_id)
-    facts = await sellable(context, [body.sku], view.currency, lambda _: "$.sku")
-    others = [line.sku for line in view.lines if line.sku != body.sku]
-    answer = await ask(
-        context,
-        AddItem(
-            command_id=intent.command_id,
-            fingerprint=intent.fingerprint,
-            cart_id=cart_id,
-            owner=view.owner,
-            expected_version=demanded,
-            sku=body.sku,
-            quantity=body.quantity,
-            shown=facts + shown(await context.engine.quote(others) if others else (), others, view.currency),
-        ),
+    command = AddItem(
+        command_id=intent.command_id,
+        fingerprint=intent.fingerprint,
+        cart_id=require_id("cart", cart_id),
+        expected_version=expected_version(request),
+        sku=body.sku,
+        quantity=body.quantity,
     )
-    return await _written(context, answer)
+    return await _change_lines(context, caller, command, body.sku)
 
 
 @router.patch(
@@ -171,10 +160,9 @@ async def add_item(request: Request, cart_id: str) -> Response:
 )
 async def change_item(request: Request, cart_id: str, line_id: str) -> Response:
     """Set a line's quantity; 0 removes it."""
-    context, caller = context_of(request), await identify(request)
-    intent = intent_of(request, caller, "PATCH /v1/carts/items")
+    caller = await identify(request)
     body = parse(request, schemas.ChangeItem)
-    return await _set_quantity(request, context, caller, intent, cart_id, line_id, body.quantity)
+    return await _set_quantity(request, caller, cart_id, line_id, body.quantity)
 
 
 @router.delete(
@@ -183,9 +171,7 @@ async def change_item(request: Request, cart_id: str, line_id: str) -> Response:
 )
 async def remove_item(request: Request, cart_id: str, line_id: str) -> Response:
     """Take a line out."""
-    context, caller = context_of(request), await identify(request)
-    intent = intent_of(request, caller, "DELETE /v1/carts/items")
-    return await _set_quantity(request, context, caller, intent, cart_id, line_id, 0)
+    return await _set_quantity(request, await identify(request), cart_id, line_id, 0)
 
 
 @router.post(
@@ -201,13 +187,12 @@ async def remove_item(request: Request, cart_id: str, line_id: str) -> Response:
 async def restore_cart(request: Request, cart_id: str) -> Response:
     """Open an expired cart again, with its lines."""
     context, caller = context_of(request), await identify(request)
-    intent = intent_of(request, caller, "POST /v1/carts/restore")
+    intent = intent_of(request, caller)
     parse(request, NoFields)
-    view = await read_cart(context, caller, cart_id)
     command = RestoreCart(
-        command_id=intent.command_id, fingerprint=intent.fingerprint, cart_id=cart_id, owner=view.owner
+        command_id=intent.command_id, fingerprint=intent.fingerprint, cart_id=require_id("cart", cart_id)
     )
-    return await _written(context, await ask(context, command))
+    return await _written(context, await ask_as_owner(context, caller, command))
 
 
 @router.get("/v1/me/cart", **operation(answers={200: schemas.Cart}, refusals=("not_found", "unauthorized")))
@@ -225,32 +210,26 @@ async def get_my_cart(request: Request, caller: Customer) -> Response:
     raise Problem("not_found", "There is no open cart.")
 
 
-async def _set_quantity(
-    request: Request,
-    context: AppContext,
-    caller: Caller,
-    intent: Intent,
-    cart_id: str,
-    line_id: str,
-    quantity: int,
-) -> Response:
-    demanded = expected_version(request)
-    view = await read_cart(context, caller, cart_id)
-    skus = [line.sku for line in view.lines]
-    answer = await ask(
-        context,
-        SetQuantity(
-            command_id=intent.command_id,
-            fingerprint=intent.fingerprint,
-            cart_id=cart_id,
-            owner=view.owner,
-            expected_version=demanded,
-            line_id=line_id,
-            quantity=quantity,
-            shown=shown(await context.engine.quote(skus) if skus else (), skus, view.currency),
-        ),
+async def _set_quantity(request: Request, caller: Caller, cart_id: str, line_id: str, quantity: int) -> Response:
+    intent = intent_of(request, caller)
+    command = SetQuantity(
+        command_id=intent.command_id,
+        fingerprint=intent.fingerprint,
+        cart_id=require_id("cart", cart_id),
+        expected_version=expected_version(request),
+        line_id=line_id,
+        quantity=quantity,
     )
-    return await _written(context, answer)
+    return await _change_lines(context_of(request), caller, command)
+
+
+async def _change_lines(
+    context: AppContext, caller: Caller, command: AddItem | SetQuantity, *added_skus: str
+) -> Response:
+    """Tell the cart's owner, with what stock says just now of its lines and of what is added."""
+    view = await read_cart(context, caller, command.cart_id)
+    facts = await shown_now(context, (*added_skus, *(line.sku for line in view.lines)), view.currency)
+    return await _written(context, await ask(context, msgspec.structs.replace(command, owner=view.owner, shown=facts)))
 
 
 async def _written(

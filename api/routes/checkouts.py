@@ -59,7 +59,7 @@ _ENDED = ("checkout_canceled", "checkout_completed", "reservation_expired", "com
 async def start_checkout(request: Request) -> Response:
     """Start a checkout of a cart or of lines: prices are frozen and the stock is reserved."""
     context, caller = context_of(request), await identify(request)
-    intent = intent_of(request, caller, "POST /v1/checkouts", required=True)
+    intent = intent_of(request, caller, required=True)
     body = parse(request, schemas.StartCheckout)
     command, party = await start_command(context, caller, intent, body)
     answer = accepted(await context.engine.ask(command))
@@ -116,9 +116,7 @@ async def read_checkout(request: Request, checkout_id: str) -> Response:
 async def read(context: AppContext, caller: Caller, checkout_id: str) -> CheckoutReply:
     """The checkout, if it is the caller's. Problem: 404."""
     require_id("chk", checkout_id)
-    answer = await ask_as_owner(
-        context, caller, lambda owner: Read(command_id=b"", checkout_id=checkout_id, owner=owner)
-    )
+    answer = await ask_as_owner(context, caller, Read(command_id=b"", checkout_id=checkout_id))
     reply: CheckoutReply = answer.reply
     return reply
 
@@ -157,7 +155,7 @@ async def change_checkout(request: Request, checkout_id: str) -> Response:
     context, caller = context_of(request), await identify(request)
     body = parse(request, schemas.CheckoutFields)
     demanded = expected_version(request)
-    intent = intent_of(request, caller, "PATCH /v1/checkouts")
+    intent = intent_of(request, caller)
     for attempt in range(PATCH_ATTEMPTS):
         view = (await read(context, caller, checkout_id)).checkout
         # What is merged with must be what the engine changes: a version that moved meanwhile is read again.
@@ -192,25 +190,17 @@ async def change_checkout(request: Request, checkout_id: str) -> Response:
 async def cancel_checkout(request: Request, checkout_id: str) -> Response:
     """Cancel: what is reserved is released, payments are voided; while paying, once the outcome is known."""
     context, caller = context_of(request), await identify(request)
-    require_id("chk", checkout_id)
     parse(request, NoFields)
-    intent = intent_of(request, caller, "POST /v1/checkouts/cancel")
-    demanded = expected_version(request)
+    intent = intent_of(request, caller)
+    command = Cancel(
+        command_id=intent.command_id,
+        fingerprint=intent.fingerprint,
+        checkout_id=require_id("chk", checkout_id),
+        expected_version=expected_version(request),
+    )
 
     async def again(seconds: float) -> Answer:
-        return await ask_as_owner(
-            context,
-            caller,
-            lambda owner: Cancel(
-                command_id=intent.command_id,
-                fingerprint=intent.fingerprint,
-                checkout_id=checkout_id,
-                owner=owner,
-                expected_version=demanded,
-            ),
-            seconds,
-            {"checkout_id": checkout_id},
-        )
+        return await ask_as_owner(context, caller, command, seconds, {"checkout_id": checkout_id})
 
     async def look() -> Answer:
         return Answer(await read(context, caller, checkout_id))

@@ -7,7 +7,6 @@ Money is the engine's. Mounted by `api/app.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -33,7 +32,7 @@ from api.schemas import checkouts as schemas
 from api.schemas.common import NoFields
 from api.schemas.orders import Completion
 from cluster.engine_types import Answer
-from domain.checkout_model import CheckoutCommand, Complete, ConfirmPayment, Read
+from domain.checkout_model import Complete, ConfirmPayment, Read
 from domain.messages import Refusal
 
 router = APIRouter(tags=["Checkouts"], default_response_class=Response, route_class=DirectRoute)
@@ -66,7 +65,7 @@ _ANSWERS: dict[int, Any] = {200: Completion, 202: Completion}
 async def express_checkout(request: Request) -> Response:
     """Start and complete in one. A shortage or missing fields leave nothing reserved; 402 and 202 keep it."""
     context, caller = context_of(request), await identify(request)
-    intent = intent_of(request, caller, "POST /v1/express-checkouts", required=True)
+    intent = intent_of(request, caller, required=True)
     body = parse(request, schemas.ExpressCheckout)
     command, party = await start_command(context, caller, intent, body, forms.payments(body))
 
@@ -98,21 +97,16 @@ async def express_checkout(request: Request) -> Response:
 async def complete_checkout(request: Request, checkout_id: str) -> Response:
     """Pay, and place the order. A completed checkout answers its order again, whatever the key."""
     caller = await identify(request)
-    intent = intent_of(request, caller, "POST /v1/checkouts/complete", required=True)
+    intent = intent_of(request, caller, required=True)
     payments = forms.payments(parse(request, schemas.CompleteCheckout))
-    demanded = expected_version(request)
-
-    def command_of(owner: str) -> CheckoutCommand:
-        return Complete(
-            command_id=intent.command_id,
-            fingerprint=intent.fingerprint,
-            checkout_id=checkout_id,
-            owner=owner,
-            payments=payments,
-            expected_version=demanded,
-        )
-
-    return await _finish(request, caller, checkout_id, command_of)
+    command = Complete(
+        command_id=intent.command_id,
+        fingerprint=intent.fingerprint,
+        checkout_id=require_id("chk", checkout_id),
+        payments=payments,
+        expected_version=expected_version(request),
+    )
+    return await _finish(request, caller, command)
 
 
 @router.post(
@@ -129,32 +123,25 @@ async def complete_checkout(request: Request, checkout_id: str) -> Response:
 async def confirm_payment(request: Request, checkout_id: str, payment_id: str) -> Response:
     """Go on after the buyer's 3-D Secure step or redirect. Answers as completing does."""
     caller = await identify(request)
-    intent = intent_of(request, caller, "POST /v1/checkouts/payments/confirm")
+    intent = intent_of(request, caller)
     parse(request, NoFields)
-
-    def command_of(owner: str) -> CheckoutCommand:
-        return ConfirmPayment(
-            command_id=intent.command_id,
-            fingerprint=intent.fingerprint,
-            checkout_id=checkout_id,
-            owner=owner,
-            payment_id=payment_id,
-        )
-
-    return await _finish(request, caller, checkout_id, command_of)
+    command = ConfirmPayment(
+        command_id=intent.command_id,
+        fingerprint=intent.fingerprint,
+        checkout_id=require_id("chk", checkout_id),
+        payment_id=payment_id,
+    )
+    return await _finish(request, caller, command)
 
 
-async def _finish(
-    request: Request, caller: Caller, checkout_id: str, command_of: Callable[[str], CheckoutCommand]
-) -> Response:
+async def _finish(request: Request, caller: Caller, command: Complete | ConfirmPayment) -> Response:
     context = context_of(request)
-    require_id("chk", checkout_id)
 
     async def again(seconds: float) -> Answer:
-        return await ask_as_owner(context, caller, command_of, seconds, {"checkout_id": checkout_id})
+        return await ask_as_owner(context, caller, command, seconds, {"checkout_id": command.checkout_id})
 
     async def look() -> Answer:
-        return Answer(await read(context, caller, checkout_id))
+        return Answer(await read(context, caller, command.checkout_id))
 
     seconds = wait_s(request, context.settings.wait_s)
     return await answers.completion(context, await answers.result_or_interim(again, look, seconds), {})

@@ -39,7 +39,7 @@ _ORDER = (*_OPERATOR, "not_found", "invalid_order_status")
 async def put_shipping(request: Request, caller: Operator) -> Response:
     """Replace the shipping table. Without one, everything ships everywhere for nothing."""
     body = parse(request, PutShipping)
-    intent = intent_of(request, caller, "PUT /v1/ops/shipping")
+    intent = intent_of(request, caller)
     await context_of(request).engine.put_rules(PutRules(command_id=intent.command_id, shipping=body.to_table()))
     return render.answer(body.model_dump())
 
@@ -48,7 +48,7 @@ async def put_shipping(request: Request, caller: Operator) -> Response:
 async def put_tax(request: Request, caller: Operator) -> Response:
     """Replace the tax table. Without one, tax is 0."""
     body = parse(request, PutTax)
-    intent = intent_of(request, caller, "PUT /v1/ops/tax")
+    intent = intent_of(request, caller)
     await context_of(request).engine.put_rules(PutRules(command_id=intent.command_id, tax=body.to_table()))
     return render.answer(body.model_dump())
 
@@ -77,7 +77,7 @@ async def list_orders(
 )
 async def ship_order(request: Request, caller: Operator, order_id: str) -> Response:
     """The parcel is on its way. Its payment must be captured: within seconds of confirmation it is."""
-    intent = intent_of(request, caller, "POST /v1/ops/orders/ship")
+    intent = intent_of(request, caller)
     body = parse(request, schemas.ShipOrder)
     return await answers.change(
         request,
@@ -98,7 +98,7 @@ async def ship_order(request: Request, caller: Operator, order_id: str) -> Respo
 )
 async def deliver_order(request: Request, caller: Operator, order_id: str) -> Response:
     """The parcel has arrived."""
-    intent = intent_of(request, caller, "POST /v1/ops/orders/deliver")
+    intent = intent_of(request, caller)
     parse(request, NoFields)
     return await answers.change(
         request,
@@ -124,7 +124,7 @@ async def deliver_order(request: Request, caller: Operator, order_id: str) -> Re
 async def review_order(request: Request, caller: Operator, order_id: str) -> Response:
     """Decide on a pending order: approved it is confirmed and captured, denied it is canceled."""
     context = context_of(request)
-    intent = intent_of(request, caller, "POST /v1/ops/orders/review")
+    intent = intent_of(request, caller)
     body = parse(request, schemas.ReviewOrder)
     view = await answers.find(context, caller, order_id)
     return await answers.change(

@@ -87,7 +87,7 @@ async def list_order_events(
 async def cancel_order(request: Request, caller: AnyCaller, order_id: str) -> Response:
     """Cancel before shipping: the units go back to stock, the money back to the buyer."""
     context = context_of(request)
-    intent = intent_of(request, caller, "POST /v1/orders/cancel", required=True)
+    intent = intent_of(request, caller, required=True)
     body = parse(request, schemas.CancelOrder)
     view = await answers.find(context, caller, order_id)
     return await answers.change(
@@ -122,7 +122,7 @@ async def change_shipping_address(request: Request, caller: AnyCaller, order_id:
     """Redirect the parcel before it is shipped, within its country and at its price (JSON merge patch)."""
     context = context_of(request)
     body = parse(request, AddressFields)
-    intent = intent_of(request, caller, "PATCH /v1/orders/shipping-address")
+    intent = intent_of(request, caller)
     view = await answers.find(context, caller, order_id)
     key = await context.key_ring.key(view.owner)
     present = Opened(key).fields(SHIPPING_ADDRESS, view.ship_to)

@@ -69,7 +69,7 @@ async def put_product(request: Request, caller: Operator, sku: SkuInPath) -> Res
     """Create or replace what a SKU is: 201 when it is new. Checkouts under way keep their prices."""
     context = context_of(request)
     body = parse(request, schemas.PutProduct)
-    intent = intent_of(request, caller, "PUT /v1/ops/products")
+    intent = intent_of(request, caller)
     command = PutProduct(command_id=intent.command_id, sku=sku, product=body.to_product())
     stored: ProductStored = (await ask(context, command)).reply
     return render.answer(render.product(sku, stored.product), 201 if stored.created else 200)
@@ -100,7 +100,7 @@ async def read_product(request: Request, caller: Operator, sku: SkuInPath) -> Re
 async def adjust_stock(request: Request, caller: Operator, sku: SkuInPath) -> Response:
     """Add units to what is on hand (or take some), or set the count; never below what is reserved."""
     context = context_of(request)
-    intent = intent_of(request, caller, "POST /v1/ops/stock/adjustments", required=True)
+    intent = intent_of(request, caller, required=True)
     body = parse(request, schemas.AdjustStock)
     answer = await ask(
         context,

@@ -1,4 +1,4 @@
-"""The pages: the demo shop at `/`, the operators' page at `/ops`, and what they load.
+"""The pages: the operators' page at `/ops`, with the demo its shop at `/`, and what they load.
 
 Owns how files in `api/web` are served: from memory, compressed once, revalidated by ETag, under a content
 policy that lets a page run its own scripts and talk to its own server, and nothing else. The pages are
@@ -22,7 +22,8 @@ import demo
 from api import render
 from api.dispatch import not_found
 
-PAGES = {"/": "index.html", "/ops": "ops.html"}
+PAGES = {"/ops": "ops.html"}
+DEMO_PAGES = {"/": "index.html"}
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -76,11 +77,12 @@ class Asset(NamedTuple):
 def install(app: FastAPI, settings: WebSettings) -> None:
     """Add the pages to the application. They are no part of the API's description."""
     assets = {name: _asset(file) for name, file in _files(files("api").joinpath("web"), "")}
-    config = {"mode": settings.mode, "dashboard_url": settings.dashboard_url}
+    pages = PAGES | (DEMO_PAGES if settings.demo_on else {})
+    config = {"mode": settings.mode, "dashboard_url": settings.dashboard_url, "demo": settings.demo_on}
     goods = {"products": demo.products() if settings.demo_on else []}
 
     async def page(request: Request) -> Response:
-        return _serve(request, assets[PAGES[request.scope["path"]]])
+        return _serve(request, assets[pages[request.scope["path"]]])
 
     async def asset(request: Request, name: str) -> Response:
         found = assets.get(f"assets/{name}")
@@ -95,7 +97,7 @@ def install(app: FastAPI, settings: WebSettings) -> None:
         return render.answer(goods)
 
     routes: dict[str, Callable[..., Any]] = {
-        **dict.fromkeys(PAGES, page),
+        **dict.fromkeys(pages, page),
         "/assets/{name:path}": asset,
         "/demo/config.json": demo_config,
         "/demo/products.json": demo_products,

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, model_validator
 
 from api.schemas.common import MAX_UNITS, Body, FilledText, Prices, Resource, rule
+from api.schemas.outcomes import StockFigures
 from domain.catalog import Product
 
 
@@ -82,15 +83,9 @@ class Hold(Resource):
     expires_at: str | None = None
 
 
-class StockAccount(Resource):
+class StockAccount(StockFigures):
     """All figures of a SKU: `on_hand + sold = received`, `available = on_hand - reserved`."""
 
-    sku: str
-    on_hand: int
-    reserved: int
-    available: int
-    sold: int
-    received: int
     owner: str
     epoch: int
     holds: list[Hold] = Field(description="The first 100.")

@@ -55,23 +55,23 @@ PAYMENTS: list[Any] = [
 ]  # fmt: skip
 
 
-def is_problem(answer: Any, *statuses: int) -> None:
-    """A problem document with its code, of one of these statuses, that does not repeat a card number."""
-    assert answer.status_code in statuses, f"{answer.status_code} {answer.text[:300]}"
-    assert answer.headers["Content-Type"] == "application/problem+json"
+def problem_status(answer: Any) -> int:
+    """The status of a problem document. AssertionError: it is none, or a wrong one, or repeats a card number."""
+    assert answer.headers["Content-Type"] == "application/problem+json", f"{answer.status_code} {answer.text[:300]}"
     problem = answer.json()
     assert problem["status"] == answer.status_code
     assert problem["code"]
     assert problem["title"]
     assert problem["request_id"] == answer.headers["X-Request-Id"]
     assert "4242" not in answer.text
+    return int(answer.status_code)
 
 
 @pytest.mark.parametrize("body", MALFORMED, ids=range(len(MALFORMED)))
 def test_what_is_not_json_is_400(shop: Client, body: bytes) -> None:
     for path in ("/v1/carts", "/v1/checkouts", "/v1/orders/lookup"):
         answer = shop.http.post(path, content=body, headers=JSON | {"Idempotency-Key": key()})
-        is_problem(answer, 400)
+        assert problem_status(answer) == 400
         assert answer.json()["code"] == "malformed_json"
 
 
@@ -80,7 +80,7 @@ def test_no_line_items_of_any_wrong_kind_hold_anything(shop: Client) -> None:
     for items in LINE_ITEMS:
         for path in ("/v1/carts", "/v1/checkouts", "/v1/express-checkouts"):
             answer = shop.post(path, {"line_items": items} | (DETAILS if "checkouts" in path else {}))
-            is_problem(answer, 422)
+            assert problem_status(answer) == 422
             assert answer.json()["errors"][0]["path"].startswith("$.line_items"), items
 
 
@@ -89,10 +89,10 @@ def test_no_wrong_field_changes_a_checkout(shop: Client) -> None:
     checkout = shop.start(sku)
     before = checkout.read()
     for fields in FIELDS:
-        is_problem(checkout.patch(fields), 422)
+        assert problem_status(checkout.patch(fields)) == 422
     for payments in PAYMENTS:
         answer = shop.post(f"{checkout.path}/complete", {"payments": payments}, checkout.headers)
-        is_problem(answer, 422)
+        assert problem_status(answer) == 422
     assert checkout.read() == before
     assert shop.figures(sku) == (10, 1, 9, 0)
     assert shop.money(checkout.id) == []
@@ -103,7 +103,8 @@ def test_a_surrogate_is_refused_wherever_it_stands(shop: Client) -> None:
     checkout = shop.start(sku)
     for name in ("email", "name", "phone"):
         content = json.dumps({"buyer": {name: "\ud800"}})
-        is_problem(shop.http.patch(checkout.path, content=content, headers=checkout.headers | JSON), 400, 422)
+        answer = shop.http.patch(checkout.path, content=content, headers=checkout.headers | JSON)
+        assert problem_status(answer) in (400, 422)
 
 
 @pytest.mark.parametrize(
@@ -111,21 +112,21 @@ def test_a_surrogate_is_refused_wherever_it_stands(shop: Client) -> None:
 )
 def test_another_media_type_is_415(shop: Client, media_type: str) -> None:
     headers = {"Content-Type": media_type, "Idempotency-Key": key()}
-    is_problem(shop.http.post("/v1/carts", content=b"{}", headers=headers), 415)
+    assert problem_status(shop.http.post("/v1/carts", content=b"{}", headers=headers)) == 415
 
 
 def test_too_large_is_413(shop: Client) -> None:
     """Whether it is declared or comes in pieces."""
     big = json.dumps({"line_items": [], "x": "y" * 1_100_000}).encode()
-    is_problem(shop.http.post("/v1/carts", content=big, headers=JSON), 413)
-    is_problem(shop.http.post("/v1/carts", content=iter([big[:100], big[100:]]), headers=JSON), 413)
+    assert problem_status(shop.http.post("/v1/carts", content=big, headers=JSON)) == 413
+    assert problem_status(shop.http.post("/v1/carts", content=iter([big[:100], big[100:]]), headers=JSON)) == 413
 
 
 @pytest.mark.parametrize(
     "path", ["/v1", "/v1/nothing", "/v1/carts/", "/v1//carts", "/v2/carts", "/v1/carts/../ops", "/v1/me/wallets"]
 )
 def test_an_unknown_path_is_404(shop: Client, path: str) -> None:
-    is_problem(shop.get(path), 404, 405)
+    assert problem_status(shop.get(path)) in (404, 405)
 
 
 def test_a_wrong_method_is_405_and_names_the_right_ones(shop: Client) -> None:
@@ -136,7 +137,7 @@ def test_a_wrong_method_is_405_and_names_the_right_ones(shop: Client) -> None:
         ("BREW", "/v1/carts"),
     ):
         answer = shop.http.request(method, path)
-        is_problem(answer, 405)
+        assert problem_status(answer) == 405
         assert answer.headers["Allow"]
 
 
@@ -146,9 +147,10 @@ def test_a_wrong_method_is_405_and_names_the_right_ones(shop: Client) -> None:
 )
 def test_ids_that_name_nothing_are_404_or_422(shop: Client, identifier: str) -> None:
     token = shop.start(shop.product()).headers
-    for kind in ("carts", "checkouts", "orders"):
-        is_problem(shop.get(f"/v1/{kind}/{identifier}", token), 404, 405, 414, 422)
-    is_problem(shop.post(f"/v1/checkouts/{identifier}/complete", {"payments": []}, token), 404, 405, 414, 422)
+    answers = [shop.get(f"/v1/{kind}/{identifier}", token) for kind in ("carts", "checkouts", "orders")]
+    answers.append(shop.post(f"/v1/checkouts/{identifier}/complete", {"payments": []}, token))
+    for answer in answers:
+        assert problem_status(answer) in (404, 405, 414, 422)
 
 
 @pytest.mark.parametrize(
@@ -166,9 +168,9 @@ def test_odd_skus_work_everywhere_percent_encoded(shop: Client, sku: str) -> Non
 
 @pytest.mark.parametrize("path", ["%20", "%20a", "a%0Ab", "a%00", "x" * 65, "%ff", "%E2%80%8B"])
 def test_skus_that_cannot_be_are_refused(shop: Client, path: str) -> None:
-    is_problem(shop.get(f"/v1/stock/{path}"), 404, 422)
+    assert problem_status(shop.get(f"/v1/stock/{path}")) in (404, 422)
     body = {"title": "T", "prices": {"USD": 1}}
-    is_problem(shop.send("PUT", f"/v1/ops/products/{path}", body, shop.operator), 404, 422)
+    assert problem_status(shop.send("PUT", f"/v1/ops/products/{path}", body, shop.operator)) in (404, 422)
 
 
 PRODUCT: dict[str, Any] = {"title": "T", "prices": {"USD": 100}}
@@ -198,11 +200,11 @@ TABLES: list[tuple[str, Any]] = [
 def test_an_operators_mistakes_are_refused_too(shop: Client) -> None:
     sku = shop.product()
     for wrong in PRODUCTS:
-        is_problem(shop.send("PUT", f"/v1/ops/products/{sku}", wrong, shop.operator), 422)
+        assert problem_status(shop.send("PUT", f"/v1/ops/products/{sku}", wrong, shop.operator)) == 422
     for wrong in ADJUSTMENTS:
-        is_problem(shop.post(f"/v1/ops/stock/{sku}/adjustments", wrong, shop.operator), 422)
+        assert problem_status(shop.post(f"/v1/ops/stock/{sku}/adjustments", wrong, shop.operator)) == 422
     for table, wrong in TABLES:
-        is_problem(shop.send("PUT", f"/v1/ops/{table}", wrong, shop.operator), 422)
+        assert problem_status(shop.send("PUT", f"/v1/ops/{table}", wrong, shop.operator)) == 422
     assert shop.figures(sku) == (10, 0, 10, 0)
 
 
@@ -216,9 +218,9 @@ def test_page_parameters_have_limits(shop: Client) -> None:
         {"cursor": "a" * 300},
     ):
         for path in ("/v1/ops/orders", "/v1/ops/sandbox/ledger"):
-            is_problem(shop.get(path, shop.operator, **params), 422)
-    is_problem(shop.http.get("/v1/stock", params=[("sku", f"s{n}") for n in range(101)]), 422)
-    is_problem(shop.get("/v1/stock"), 422)
+            assert problem_status(shop.get(path, shop.operator, **params)) == 422
+    assert problem_status(shop.http.get("/v1/stock", params=[("sku", f"s{n}") for n in range(101)])) == 422
+    assert problem_status(shop.get("/v1/stock")) == 422
 
 
 def test_below_what_is_reserved_is_409(shop: Client) -> None:
@@ -234,10 +236,10 @@ def test_below_what_is_reserved_is_409(shop: Client) -> None:
 
 def test_a_card_number_is_refused_in_headers_and_urls(shop: Client) -> None:
     number = "4242424242424242"
-    is_problem(shop.post("/v1/carts", {}, {"Idempotency-Key": f"key-{number}-key"}), 422)
-    is_problem(shop.get(f"/v1/stock/{number}"), 422)
-    is_problem(shop.get("/v1/stock", sku=number), 422)
-    is_problem(shop.post("/v1/orders/lookup", {"number": number, "email": BUYER["email"]}), 422)
+    assert problem_status(shop.post("/v1/carts", {}, {"Idempotency-Key": f"key-{number}-key"})) == 422
+    assert problem_status(shop.get(f"/v1/stock/{number}")) == 422
+    assert problem_status(shop.get("/v1/stock", sku=number)) == 422
+    assert problem_status(shop.post("/v1/orders/lookup", {"number": number, "email": BUYER["email"]})) == 422
 
 
 def test_a_version_that_is_stale_is_412(shop: Client) -> None:

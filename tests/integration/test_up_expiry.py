@@ -131,4 +131,4 @@ def test_two_instances_side_by_side_do_not_know_each_other(shop: Client, hasty: 
 
 def test_all_of_it_leaves_a_clean_audit(hasty: Client) -> None:
     """Whatever was left open above ends by itself."""
-    wait_until(lambda: hasty.server.run("audit").returncode == 0, "a clean audit", 30)
+    assert wait_until(lambda: hasty.server.run("audit").returncode == 0, "a clean audit", 30)

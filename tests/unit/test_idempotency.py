@@ -21,7 +21,6 @@ BODY = {"line_items": [{"sku": "A", "quantity": 1}], "buyer": {"name": "Zoë", "
 def intent(key: str | None = KEY, keys: IdempotencyKeys = KEYS, **changes: Any) -> Intent:
     request: dict[str, Any] = {
         "operation": START,
-        "path": "/v1/checkouts",
         "body": BODY,
         "owner": "c:ada",
         "required": True,
@@ -43,9 +42,10 @@ def test_a_repeated_request_is_the_same_intent_in_every_process() -> None:
         {"owner": "c:eve"},
         {"owner": None},
         {"operation": EXPRESS},
+        {"operation": f"{START}/chk_1/cancel"},
         {"keys": IdempotencyKeys(MasterKey(bytes(32)))},
     ],
-    ids=["key", "caller", "no caller", "operation", "master key"],
+    ids=["key", "caller", "no caller", "operation", "resource", "master key"],
 )
 def test_scopes_keep_keys_apart(changes: dict[str, Any]) -> None:
     """A key is its caller's, for one operation; and nobody without the master key can work out an id."""
@@ -58,7 +58,6 @@ def test_scopes_keep_keys_apart(changes: dict[str, Any]) -> None:
         {"body": {**BODY, "on_shortage": "reject"}},
         {"body": {**BODY, "buyer": None}},
         {"body": None},
-        {"path": "/v1/checkouts/other"},
     ],
 )
 def test_another_request_under_the_same_key_shows_in_the_fingerprint(changes: dict[str, Any]) -> None:

@@ -337,8 +337,10 @@ def test_a_sku_may_be_of_any_script(sku: str) -> None:
         ("A\u200bB", "visible"),
         ("A\u202eB", "visible"),
         ("A\ud800", "visible"),
+        (".", "path"),
+        ("..", "path"),
     ],
 )
 def test_a_sku_that_cannot_be_seen_or_typed_is_refused(sku: str, problem: str) -> None:
-    """Control and invisible characters, other spaces, spaces at the ends, and what is too long or empty."""
+    """Control and invisible characters, other spaces, spaces at the ends, what no path can name, too long, empty."""
     assert problem in (sku_problem(sku) or "")

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from domain.cart_model import CartPolicy
+from cluster.engine_types import Busy
+from domain.cart_model import CartPolicy, SetOpenCart
 from tests.support.shop import Shop, cart_token, open_shop
 
 
@@ -173,6 +174,48 @@ async def test_a_customer_finds_the_open_cart_on_any_device(shop: Shop) -> None:
     assert (await shop.get("/v1/me/cart", shop.customer("bob"))).status_code == 404
     assert (await shop.get("/v1/me/cart")).status_code == 401
     assert b"ada" not in b"".join(repr(state).encode() for state in shop.engine.carts.states.values())
+
+
+async def test_a_customers_cart_is_found_though_its_making_broke_off(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the cart and the pointer to it: until the key is sent again, the cart before it stays."""
+    before = await shop.post("/v1/carts", lines(("B", 1)), shop.customer())
+    ask, headers = shop.engine.ask, shop.customer() | shop.key()
+
+    async def broken(command: Any, *more: Any) -> Any:
+        if isinstance(command, SetOpenCart):
+            raise Busy
+        return await ask(command, *more)
+
+    monkeypatch.setattr(shop.engine, "ask", broken)
+    assert (await shop.post("/v1/carts", lines(("A", 1)), headers)).status_code == 503
+    assert (await shop.get("/v1/me/cart", shop.customer())).json()["id"] == before.json()["id"]
+    monkeypatch.undo()
+    again = await shop.post("/v1/carts", lines(("A", 1)), headers)
+    assert again.status_code == 201
+    assert (await shop.get("/v1/me/cart", shop.customer())).json()["id"] == again.json()["id"]
+
+
+async def test_a_write_asks_the_cart_twice_and_stock_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys cost no call of their own: the command finds its kept answer."""
+    made = await shop.post("/v1/carts", lines(("A", 1), ("B", 1)))
+    path, headers = f"/v1/carts/{made.json()['id']}/items", cart_token(made) | shop.key()
+    asked: list[str] = []
+
+    def noting(name: str) -> None:
+        method = getattr(shop.engine, name)
+
+        async def note(what: Any, *more: Any) -> Any:
+            asked.append(name if name == "quote" else type(what).__name__)
+            return await method(what, *more)
+
+        monkeypatch.setattr(shop.engine, name, note)
+
+    noting("ask")
+    noting("quote")
+    assert (await shop.post(path, {"sku": "A", "quantity": 1}, headers)).status_code == 200
+    assert asked == ["ReadCart", "quote", "AddItem"]
 
 
 async def test_what_belongs_to_later_work_is_not_there(shop: Shop) -> None:

@@ -7,7 +7,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from fastapi.routing import APIRoute
+from starlette.routing import Match
 
+from api.routes import batches, operations, stock
 from api.settings import ApiSettings
 from tests.support.shop import Answer, Shop, open_shop
 
@@ -29,7 +32,10 @@ async def adjust(shop: Shop, sku: str, headers: dict[str, str] | None = None, **
     return await shop.post(path, {"reason": "test"} | body, shop.operator() | (headers or {}))
 
 
-@pytest.mark.parametrize("sku", ["A", "a b", "A/B", "50%", "ÄÖ#?", "batch", "x/adjustments"])
+SKUS = ("A", "a b", "A/B", "50%", "ÄÖ#?", "batch", "x/adjustments", "adjustments", "/", "a//b", "a/../b", "...")
+
+
+@pytest.mark.parametrize("sku", SKUS)
 async def test_any_sku_has_its_paths(shop: Shop, sku: str) -> None:
     """Percent-encoded, whatever is in it."""
     path = quote(sku, safe="")
@@ -41,6 +47,33 @@ async def test_any_sku_has_its_paths(shop: Shop, sku: str) -> None:
     assert (await adjust(shop, sku, set=7)).json()["on_hand"] == 7
     assert (await shop.get(f"/v1/ops/stock/{path}", shop.operator())).json()["available"] == 7
     assert (await shop.get(f"/v1/stock/{path}")).json() == {"sku": sku, "available": 7}
+
+
+@pytest.mark.parametrize("sku", SKUS)
+def test_the_path_of_a_sku_is_no_other_operations(sku: str) -> None:
+    """Whatever the SKU is called, one route takes its path: also `batch`, beside the batches."""
+    routes = [route for module in (batches, stock, operations) for route in module.router.routes]
+    of_skus = [route for route in routes if isinstance(route, APIRoute) and "{sku:path}" in route.path]
+    assert of_skus
+    for route in of_skus:
+        for method in route.methods or ():
+            scope = {"type": "http", "method": method, "path": route.path.replace("{sku:path}", sku)}
+            assert [other for other in routes if other.matches(scope)[0] is Match.FULL] == [route]
+
+
+@pytest.mark.parametrize("sku", [".", ".."])
+async def test_what_no_path_can_name_is_no_sku(shop: Shop, sku: str) -> None:
+    """Clients take dots out of a path; a product of that name could be made by a batch and never be read."""
+    batch = {"products": [{"sku": sku, **ROSES}]}
+    done = await shop.post("/v1/ops/products/batch", batch, shop.operator())
+    assert done.json()["results"][0] == {
+        "index": 0,
+        "status": "error",
+        "code": "invalid",
+        "message": "$.sku: A SKU must not be . or .., which no path can name.",
+    }
+    put = await shop.put(f"/v1/ops/products/{sku.replace('.', '%2E')}", ROSES)
+    assert outcome(put) == (422, "validation_failed")
 
 
 @pytest.mark.parametrize(

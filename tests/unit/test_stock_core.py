@@ -10,9 +10,11 @@ import pytest
 from domain import stock
 from domain.catalog import Product
 from domain.ledger import STALE_TAKE_MS, TOMBSTONE_MS
-from domain.messages import Key, Refusal, Replayed
+from domain.messages import KEY_REUSED, KEYED_ANSWER_MS, Key, Refusal, Replayed
 from domain.stock import (
     Adjust,
+    Claim,
+    Claimed,
     Confirm,
     Extend,
     Forget,
@@ -80,6 +82,12 @@ class Shelf:
         """(on hand, reserved, sold)"""
         found = self.ask(Inspect(command_id=_ID, sku=sku))
         return found.on_hand, found.reserved, found.sold
+
+
+def kept(reply: Any) -> Any:
+    """The first answer, as it is given again."""
+    assert isinstance(reply, Replayed)
+    return msgspec.msgpack.decode(reply.body, type=stock.StockReply)
 
 
 def test_a_take_freezes_price_and_stock_in_one_answer():
@@ -206,9 +214,7 @@ def test_a_repeated_adjustment_gets_its_first_answer_and_is_done_once(delta):
     shelf = Shelf(tea=5)
     first = shelf.ask(adjust(delta=delta))
     shelf.ask(adjust(b"other".ljust(16), delta=20))
-    again = shelf.ask(adjust(delta=delta))
-    assert isinstance(again, Replayed)
-    assert msgspec.msgpack.decode(again.body, type=stock.StockReply) == first
+    assert kept(shelf.ask(adjust(delta=delta))) == first
     assert shelf.levels()[0] == 25 + max(delta, 0)
 
 
@@ -226,9 +232,50 @@ def test_a_product_is_created_once_and_replaced_in_place():
     new_price = Product("Tea", {"USD": 600})
     put = PutProduct(command_id=_ID, sku="tea", product=new_price)
     assert shelf.ask(put) == ProductStored("tea", new_price, False)
-    assert stock.decide(shelf, put, shelf.now_ms).events == ()
+    assert shelf.ask(put) == ProductStored("tea", new_price, False, False)
+    assert not stock.decide(shelf, put, shelf.now_ms).events
     assert shelf.ask(PutProduct(command_id=_ID, sku="hat", product=MUG)).created
     assert shelf.levels() == (5, 0, 0)
+
+
+def test_a_product_put_under_a_key_is_put_once():
+    """A late repeat gets the first answer and does not undo what was put since."""
+    shelf = Shelf()
+    put = PutProduct(command_id=_ID, fingerprint=b"f", sku="tea", product=TEA)
+    first = shelf.ask(put)
+    shelf.ask(PutProduct(command_id=b"other".ljust(16), sku="tea", product=MUG))
+    assert kept(shelf.ask(put)) == first == ProductStored("tea", TEA, True)
+    assert shelf.ask(Quote(command_id=_ID, accounts=("sku:tea",))).offers[0].product == MUG
+
+
+def test_an_adjustment_says_what_it_moved():
+    """And one that moves nothing, or is refused, writes nothing but the answer its key asks for."""
+    shelf = Shelf(tea=5)
+    moved = [shelf.ask(adjust(bytes([i]) * 16, set_to=count)).moved for i, count in enumerate((7, 7, 4))]
+    assert moved == [2, 0, -3]
+    unkeyed = Adjust(command_id=_ID, sku="tea", set_to=4)
+    for change in ({}, {"set_to": None, "delta": -9}, {"sku": "hat"}):
+        assert not stock.decide(shelf, msgspec.structs.replace(unkeyed, **change), shelf.now_ms).events
+
+
+def test_a_claim_takes_a_key_for_one_body():
+    """For its owner alone; what it stands for is kept elsewhere."""
+    shelf = Shelf()
+    claim = Claim(command_id=_ID, fingerprint=b"f", owner="c:ada")
+    assert shelf.ask(claim) == Claimed()
+    assert kept(shelf.ask(claim)) == Claimed()
+    assert shelf.ask(msgspec.structs.replace(claim, fingerprint=b"g")) == KEY_REUSED
+    assert shelf.ask(msgspec.structs.replace(claim, fingerprint=b"g", owner="c:bob")) == Claimed()
+
+
+def test_claims_are_forgotten_after_a_day():
+    """By the owner's next one, so that they do not pile up."""
+    shelf = Shelf()
+    for n in range(3):
+        shelf.ask(Claim(command_id=bytes([n]) * 16, fingerprint=b"f", owner="c:ada"))
+    shelf.now_ms += KEYED_ANSWER_MS
+    shelf.ask(Claim(command_id=_ID, fingerprint=b"f", owner="c:ada"))
+    assert [list(state.answers) for state in shelf.world.values()] == [[_ID]]
 
 
 def test_a_quote_answers_for_known_and_unknown_accounts_in_the_order_asked():
@@ -241,13 +288,19 @@ def test_a_quote_answers_for_known_and_unknown_accounts_in_the_order_asked():
 
 @pytest.mark.parametrize("command", [adjust(delta=1), Inspect(command_id=_ID, sku="tea")])
 def test_a_sku_that_does_not_exist_is_not_found(command):
-    assert Shelf().ask(command).code == "not_found"
+    """Nor does it exist because that answer is kept."""
+    shelf = Shelf()
+    assert shelf.ask(adjust(delta=1)).code == "not_found"
+    assert shelf.ask(msgspec.structs.replace(command, command_id=b"n" * 16)).code == "not_found"
+    assert shelf.ask(PutProduct(command_id=_ID, sku="tea", product=TEA)).created
+    assert kept(shelf.ask(adjust(delta=1))).code == "not_found"
 
 
 def test_routes_lead_to_the_account_or_to_nobody_in_particular():
     """A command about one SKU goes to its owner; one about a hold is split by its sender."""
     assert stock.route(adjust(delta=1)) == "sku:tea"
     assert stock.route(Inspect(command_id=_ID, sku="a b")) == "sku:a b"
+    assert stock.route(Claim(command_id=_ID, owner="c:ada")) == "claims:c:ada"
     assert stock.route(Pin(command_id=_ID, hold_id="h")) is None
 
 

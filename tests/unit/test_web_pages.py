@@ -82,15 +82,23 @@ async def test_nothing_else_is_served(shop: Shop, path: str) -> None:
 
 async def test_the_pages_know_the_goods_and_the_dashboard(shop: Shop) -> None:
     """What they cannot ask the API for."""
-    assert (await shop.get("/demo/config.json")).json() == {"mode": "development", "dashboard_url": DASHBOARD}
+    assert (await shop.get("/demo/config.json")).json() == {
+        "mode": "development",
+        "dashboard_url": DASHBOARD,
+        "demo": True,
+    }
     assert (await shop.get("/demo/products.json")).json() == {"products": demo.products()}
     paths = (await shop.get("/openapi.json")).json()["paths"]
     assert not [path for path in paths if not path.startswith(("/v1/", "/healthz", "/readyz", "/metrics"))]
 
 
-async def test_without_the_demo_there_are_no_goods() -> None:
-    """The page then says so; a shelf of things nobody stocks would be worse."""
+async def test_without_the_demo_there_is_no_shop() -> None:
+    """No shelf of things nobody stocks; the operators' page stays, and leads to no shop."""
     async with open_shop(ApiSettings(demo_on=False)) as shop:
+        home = await shop.get("/")
+        assert (home.status_code, home.json()["code"]) == (404, "not_found")
+        assert (await shop.get("/ops")).status_code == 200
+        assert (await shop.get("/demo/config.json")).json()["demo"] is False
         assert (await shop.get("/demo/products.json")).json() == {"products": []}
 
 

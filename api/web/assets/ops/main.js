@@ -59,6 +59,7 @@ async function refreshBoard() {
 
 async function showLinks() {
   const config = await call("GET", "/demo/config.json", { quiet: true });
+  if (config.body?.demo) byId("links").prepend(h("a", { href: "/" }, "Shop"));
   if (config.body?.dashboard_url) byId("links").append(h("a", { href: config.body.dashboard_url }, "Ray dashboard"));
 }
 

@@ -15,7 +15,6 @@ export function showCatalogue({ onAdded }) {
   renderFilter();
   for (const product of shop.products) cards.set(product.sku, cardOf(product, onAdded));
   byId("shelf").append(...[...cards.values()].map((card) => card.element));
-  byId("no-goods").hidden = shop.products.length > 0;
   on(["stock", "currency"], refresh);
   refresh();
 }
