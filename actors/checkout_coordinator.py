@@ -20,7 +20,7 @@ from actors.event_sourced import EventSourced
 from actors.stock_actor import GRACE_MS, JUMP_MS, TICK_S, Deadlines, Unasked
 from domain import checkout_model as model
 from domain import ids
-from domain.checkout_actions import deadline_ms, finished_holds, held_accounts, next_actions, once_more, resting
+from domain.checkout_actions import deadline_ms, finished_holds, held_accounts, may_rest, next_actions, once_more
 from domain.messages import Key, Refusal
 
 log = structlog.get_logger()
@@ -68,6 +68,8 @@ class _Saga:
 
     def more_to_come(self) -> bool:
         """Whether another wanted action is on its first try; for one that is tried again nobody waits."""
+        if len(self.running) == len(self.outcomes):
+            return False
         told = {name for name, _ in self.outcomes}
         return any(
             action.name in self.running and action.name not in told and action.name not in self.tries
@@ -150,7 +152,7 @@ class CheckoutCoordinator:
             if kind != model.KIND:
                 continue
             wanted = next_actions(state)
-            if not wanted and resting(state):
+            if not wanted and may_rest(state):
                 self._sagas.pop(key, None)
                 for hold_id in finished_holds(state):
                     self._ports.forget(hold_id, list(held_accounts(state)))

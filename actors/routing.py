@@ -27,6 +27,11 @@ class SlotTable:
     def shards(self) -> list[str]:
         return sorted({*self._slots, *self._overrides.values()})
 
+    def only_shard(self) -> str | None:
+        """The shard that has all keys, if one has."""
+        shards = self.shards
+        return shards[0] if len(shards) == 1 else None
+
 
 class Router:
     """The mailboxes to all shards of one kind."""
@@ -34,6 +39,7 @@ class Router:
     def __init__(self, table: SlotTable, mailboxes: Mapping[str, Mailbox]) -> None:
         self.table = table
         self.mailboxes = dict(mailboxes)
+        self._only = table.only_shard()
 
     def ask(self, key: str, command: Any) -> asyncio.Future[Any]:
         return self.mailboxes[self.table.shard_of(key)].ask(command)
@@ -43,6 +49,8 @@ class Router:
 
     def split(self, keys: Mapping[str, int] | Sequence[str]) -> dict[str, list[str]]:
         """Keys by the shard that owns them."""
+        if self._only is not None:
+            return {self._only: list(keys)}
         parts: dict[str, list[str]] = {}
         for key in keys:
             parts.setdefault(self.table.shard_of(key), []).append(key)

@@ -244,6 +244,6 @@ class _Audit:
 def _order_rows(row: asyncpg.Record, state: asyncpg.Record | None, entries: Sequence[int]) -> OrderRows:
     """What the tables have of one order. Columns are named as the fields are."""
     confirmed = dict(row)
-    intact = confirmed.pop("crc") == order_crc(row["order_id"], row["body"])
+    intact = confirmed.pop("crc") == order_crc(row["order_id"], row["body"].encode())
     stands = dict(state) if state is not None else dict.fromkeys(("version", "status", "payment_status", "state"))
     return OrderRows(**(stands | confirmed), intact=intact, entries=entries)

@@ -96,8 +96,8 @@ def snapshot_crc(key: Key, seq: int, state: bytes) -> int:
     return crc32(state, crc32(f"{key[0]}:{key[1]}:{seq}".encode()))
 
 
-def order_crc(order_id: str, body: str) -> int:
-    return crc32(body.encode(), crc32(order_id.encode()))
+def order_crc(order_id: str, body: bytes) -> int:
+    return crc32(body, crc32(order_id.encode()))
 
 
 class PostgresJournal:
@@ -194,7 +194,6 @@ def _arguments(epoch: int, flush: Flush) -> list[Any]:
     for row in flush.rows:
         match row:
             case OrderRow():
-                body = row.body.decode()
                 orders.append(
                     (
                         row.order_id,
@@ -205,8 +204,8 @@ def _arguments(epoch: int, flush: Flush) -> list[Any]:
                         row.currency,
                         row.total,
                         row.placed_at_ms,
-                        body,
-                        order_crc(row.order_id, body),
+                        row.body.decode(),
+                        order_crc(row.order_id, row.body),
                     )
                 )
             case OrderStateRow():

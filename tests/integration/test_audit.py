@@ -234,7 +234,7 @@ async def test_a_forged_order_is_named(pool: asyncpg.Pool) -> None:
     row = await pool.fetchrow(f"SELECT order_id, body::text AS body FROM orders WHERE order_id = {ORDER}")
     body = row["body"].replace('"The A"', '"The Z"')
     statement = "UPDATE orders SET body = $2::text::json, crc = $3 WHERE order_id = $1"
-    await pool.execute(statement, row["order_id"], body, order_crc(row["order_id"], body))
+    await pool.execute(statement, row["order_id"], body, order_crc(row["order_id"], body.encode()))
     (violation,) = (await look(pool)).violations
     assert (violation.code, violation.subject) == ("order_altered", row["order_id"])
     assert "line_items" in violation.detail
