@@ -64,7 +64,6 @@ class MailboxPorts:
             cart_id=action.cart_id,
             checkout_id=action.checkout_id,
             ordered=action.ordered,
-            previous=action.previous,
         )
         reply = await self._carts.ask(ids.body(action.cart_id), command)
         if isinstance(reply, Refusal) and reply.code in NOT_OUTCOMES:

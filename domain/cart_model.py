@@ -142,7 +142,6 @@ class EndCheckout(CartCommandBase, frozen=True, kw_only=True, tag=True):
 
     checkout_id: str
     ordered: bool
-    previous: str | None = None
 
 
 class SetOpenCart(CartCommandBase, frozen=True, kw_only=True, tag=True):

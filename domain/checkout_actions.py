@@ -179,7 +179,7 @@ def _after_pivot(state: Checkout) -> list[Action]:
         ticket = return_ticket(state)
         actions.append(HoldStep("give_back", "give_back", ticket, accounts(state.wanted)))
     if state.cart_id is not None and "end_cart" not in state.steps:
-        actions.append(EndCart(_in_round("end_cart", state), state.cart_id, state.id, True, None))
+        actions.append(EndCart(_in_round("end_cart", state), state.cart_id, state.id, True))
     return actions
 
 
@@ -200,4 +200,4 @@ def _after_end(state: Checkout) -> list[Action]:
     """Nothing is held, and a released hold is forgotten by itself; the cart reopens."""
     if state.cart_id is None or "linked" not in state.steps or "end_cart" in state.steps:
         return []
-    return [EndCart(_in_round("end_cart", state), state.cart_id, state.id, False, state.previous)]
+    return [EndCart(_in_round("end_cart", state), state.cart_id, state.id, False)]

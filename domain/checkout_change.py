@@ -34,7 +34,7 @@ def patch(turn: Turn, command: Patch) -> Decision:
         return turn.reply(command, refusal)
     wanted = fields.lines if fields.lines != state.wanted else None
     turn.owe("patch", command)
-    until_ms = prices.expires_at_ms(turn.policy, state.cart_id, turn.now_ms)
+    until_ms = prices.expires_at_ms(turn.policy, state.cart_idle_at_ms, turn.now_ms)
     turn.move("changing", change=Change(fields, wanted, until_ms), revision=state.revision + 1)
     return turn.decision()
 

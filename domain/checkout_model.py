@@ -257,7 +257,6 @@ class EndCart(Action, frozen=True):
     cart_id: str
     checkout_id: str
     ordered: bool
-    previous: str | None
 
 
 class AskToReplace(Action, frozen=True):

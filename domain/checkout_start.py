@@ -26,6 +26,7 @@ MAX_SHORTAGES = 3  # how often what there is may be less than what there was a m
 def start(policy: Policy, rules: Rules, command: Start, now_ms: int, former: Checkout | None = None) -> Decision:
     """A new checkout; or the ``former`` one of the same start, which was told to come back, once more."""
     fields = command.fields
+    idle_at_ms = now_ms + policy.cart_idle_ms if command.cart_id is not None else None
     state = Checkout(
         id=former.id if former is not None else command.checkout_id,
         owner=command.owner,
@@ -39,12 +40,13 @@ def start(policy: Policy, rules: Rules, command: Start, now_ms: int, former: Che
         wanted=command.wanted,
         on_shortage=command.on_shortage,
         express=command.express,
-        expires_at_ms=prices.expires_at_ms(policy, command.cart_id, now_ms),
+        expires_at_ms=prices.expires_at_ms(policy, idle_at_ms, now_ms),
         chosen=fields.selected_option,
         buyer=fields.buyer,
         shipping_address=fields.shipping_address,
         billing_address=fields.billing_address,
         round=former.round + 1 if former is not None else 0,
+        cart_idle_at_ms=idle_at_ms,
     )
     turn = Turn(state, policy, rules, now_ms, is_new=True)
     turn.owe("start", command)

@@ -86,8 +86,9 @@ class Address(msgspec.Struct, frozen=True, array_like=True, gc=False):
     problems: tuple[Problem, ...] = ()
 
     @property
-    def place(self) -> Place:
-        return Place(self.country, self.region, self.postal_code)
+    def place(self) -> Place | None:
+        """Where it is; None while not even the country is known."""
+        return Place(self.country, self.region, self.postal_code) if self.country else None
 
 
 class Wanted(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -210,3 +211,4 @@ class Checkout(msgspec.Struct, frozen=True, array_like=True, gc=False):
     placed_version: int = 0
     round: int = 0
     dropped: tuple[str, ...] = ()
+    cart_idle_at_ms: int | None = None

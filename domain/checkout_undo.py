@@ -113,7 +113,7 @@ def undo(turn: Turn, reason: UndoReason, refusal: Refusal) -> None:
     if legs != state.legs[first:]:
         changes["legs"] = state.legs[:first] + legs
     if reason == "declined":  # the buyer gets the whole time for another attempt
-        changes["expires_at_ms"] = prices.expires_at_ms(turn.policy, state.cart_id, turn.now_ms)
+        changes["expires_at_ms"] = prices.expires_at_ms(turn.policy, state.cart_idle_at_ms, turn.now_ms)
         changes["revision"] = state.revision + 1
     turn.move("unwinding", **changes)
 

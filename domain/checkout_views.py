@@ -75,6 +75,8 @@ def missing(state: Checkout) -> list[FieldError]:
         errors.append(FieldError("$.shipping_address", "missing", "Give the address to ship to."))
         return errors
     errors += _problems("$.shipping_address", state.shipping_address.problems)
+    if state.shipping_address.place is None:
+        return errors
     if not state.deliverable:
         text = "There is no delivery to this country. Give another address."
         errors.append(FieldError("$.shipping_address.country", "address_undeliverable", text))

@@ -97,8 +97,26 @@ def test_every_action_of_the_buyer_moves_the_reservations_end():
         view = change(shop, checkout_id, **fields).checkout
         assert view.reservation_expires_at_ms == shop.now_ms + shop.policy.hold_ttl_ms
         assert {hold.expires_at_ms for hold in shop.holds(checkout_id)} == {view.reservation_expires_at_ms}
+
+
+def test_no_reservation_outlasts_the_time_at_which_its_cart_counts_as_idle():
+    shop = Shop(model.Policy(hold_ttl_ms=500_000, cart_idle_ms=600_000), tea=5)
     start = shop.start(cart_id=shop.make_cart({"tea": 1}))
-    assert shop.run(start).checkout.reservation_expires_at_ms == shop.now_ms + 600_000
+    idle_at_ms = shop.now_ms + 600_000
+    assert shop.run(start).checkout.reservation_expires_at_ms == shop.now_ms + 500_000
+    shop.now_ms += 400_000
+    assert change(shop, start.checkout_id).checkout.reservation_expires_at_ms == idle_at_ms
+
+
+def test_an_address_without_its_country_is_shipped_nowhere():
+    """No zone takes it, not even that of all countries; the buyer is told what is missing, and nothing else."""
+    shop = Shop(tea=5)
+    shop.ask(model.PutRules(command_id=b"", shipping=ShippingTable((Zone(("*",), TABLE.zones[0].options),))))
+    checkout_id = open_checkout(shop)
+    nowhere = model.Address(b"sealed", "", None, None, (model.Problem("country", "missing", "Give the country."),))
+    view = change(shop, checkout_id, shipping_address=nowhere).checkout
+    assert (view.offers, view.selected, [total.type for total in view.totals]) == ((), None, ["subtotal", "total"])
+    assert [message.path for message in view.messages] == ["$.shipping_address.country"]
 
 
 def test_the_cheapest_option_is_selected_until_the_buyer_chooses():
