@@ -20,7 +20,15 @@ from actors.event_sourced import EventSourced
 from actors.stock_actor import GRACE_MS, JUMP_MS, TICK_S, Deadlines, Unasked
 from domain import checkout_model as model
 from domain import ids
-from domain.checkout_actions import deadline_ms, finished_holds, held_accounts, may_rest, next_actions, once_more
+from domain.checkout_actions import (
+    deadline_ms,
+    finished_holds,
+    held_accounts,
+    may_rest,
+    next_actions,
+    once_more,
+    outlived,
+)
 from domain.messages import Key, Refusal
 
 log = structlog.get_logger()
@@ -183,7 +191,13 @@ class CheckoutCoordinator:
                 self._begin(saga, once_more(action) if self._recovering else action)
 
     def _begin(self, saga: _Saga, action: model.Action) -> None:
-        self._ports.start(action).add_done_callback(partial(self._ended, saga, action))
+        outcome = outlived(action, self.writer.now_ms)
+        if outcome is None:
+            future = self._ports.start(action)
+        else:
+            future = asyncio.get_running_loop().create_future()
+            future.set_result(outcome)
+        future.add_done_callback(partial(self._ended, saga, action))
 
     def _ended(self, saga: _Saga, action: model.Action, future: asyncio.Future[Any]) -> None:
         """An outcome goes through the writer like any command; what is none is asked again."""
@@ -241,8 +255,9 @@ class CheckoutCoordinator:
         """Keep the ticket until the checkout's version is above the known one."""
         read = model.Read(command_id=b"", checkout_id=command.checkout_id, owner=command.owner)
         saga = self._sagas.get(key)
-        if saga is not None and saga.state.version > command.known_version:
-            self.writer.submit(read, ticket)  # it changed between the reading and the answer
+        if saga is None or saga.state.version > command.known_version:
+            # It changed, or came to its rest, between the reading and the answer; what rests is told as it is.
+            self.writer.submit(read, ticket)
             return
         self._watchers.setdefault(key, []).append((command.known_version, ticket, read))
         ticket.later()

@@ -18,7 +18,8 @@ class Core(Protocol):
     """A pure core: what the actor needs to know of it. States and events are msgspec types.
 
     ``resting``: nothing is awaited of the state, so it may leave memory. ``finished``: it rests, and will hardly be
-    asked for again, so it is stored with the flush that changed it.
+    asked for again, so it is stored with the flush that changed it. What may sleep never ends (`evolve` gives None
+    only for what is always in memory): its row might be read again before the flush that deletes it.
     """
 
     @property

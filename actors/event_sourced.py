@@ -20,7 +20,7 @@ from actors.entity_reader import read_entities
 from actors.patience import RETRY_S, patiently
 from actors.shard_memory import ShardMemory
 from domain.messages import Command, Decision, Key, Refusal
-from persistence.journal import OUTAGES, AppendRejected, AppendUnknown, Fenced, Flush, Lease
+from persistence.journal import OUTAGES, AppendRejected, AppendUnknown, Corrupt, Fenced, Flush, Lease
 
 log = structlog.get_logger()
 
@@ -103,7 +103,14 @@ class EventSourced:
     async def recover(self) -> None:
         """Take a new epoch, load the snapshots, replay the journal. Whoever owned the shard is fenced."""
         self.lease = await self._journal.take(self.shard)
-        self.last_ms = max(self.last_ms, await self._memory.recover(self._journal, self.lease))
+        try:
+            journaled_ms = await self._memory.recover(self._journal, self.lease)
+        except Corrupt as error:
+            # An heir that writes and cuts the journal meanwhile makes it look damaged to whoever still reads.
+            if await self._journal.owns(self.shard, self.lease.epoch):
+                raise
+            raise Fenced(f"{self.shard} was taken over during recovery") from error
+        self.last_ms = max(self.last_ms, journaled_ms)
         self.recovered_at_ms = self.now_ms
         self._on_commit(dict(self.world))
 

@@ -142,11 +142,16 @@ class Mailbox:
                 wait_s = DRAIN_WAIT_S if self._later else 0.0
                 try:
                     blob = await self._transport.drain(self.client, incarnation, acknowledged, wait_s)
+                    answering, drained = self._decode_drained(blob)
                 except Unreachable as error:
                     attempt = await self._back_off(attempt, error)
                     continue
+                except Exception as error:
+                    log.exception("replies lost", client=self.client)
+                    self._fail(list(self._later), error)
+                    self._later.clear()
+                    return
                 attempt = 0
-                answering, drained = self._decode_drained(blob)
                 if answering != incarnation:
                     incarnation, acknowledged = answering, 0
                 # Who owed us these is gone, and with it what it had to say: ask again.

@@ -8,12 +8,13 @@ read back give the same world. Decides nothing, asks nobody but the journal at r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import msgspec
 
 from actors.contracts import Core, Journal, Pending, World
+from actors.entity_reader import read_entities
 from actors.snapshots import SnapshotQueue
 from domain.messages import Command, Decision, Key
 from persistence.journal import Flush, Lease, Record, Snapshot
@@ -49,10 +50,10 @@ class ShardMemory:
         records = await journal.records(self._shard, lease.tail, lease.head)
         decoded = [(record, self._decode_events(record.events)) for record in records]
         touched = {key for _, events in decoded for event in events for key in self._core.touches(event)}
-        asleep = [key for key in touched if key not in seqs]
-        self._load(await journal.entities(self._shard, asleep), seqs)
+        asleep, damaged = await read_entities(journal, self._shard, [key for key in touched if key not in seqs])
+        self._load(asleep, seqs)
         for record, events in decoded:
-            self._replay(record, events, seqs)
+            self._replay(record, events, seqs, damaged)
         self.replayed_events = sum(len(events) for _, events in decoded)
         return max([1, *(record.at_ms for record in records[-1:])])
 
@@ -66,10 +67,15 @@ class ShardMemory:
             self._snapshots.stored(snapshot.key)
             seqs[snapshot.key] = (snapshot.older_seq, snapshot.seq)
 
-    def _replay(self, record: Record, events: Sequence[Any], seqs: Mapping[Key, tuple[int, int]]) -> None:
-        """Apply a record to every entity whose snapshot is older than it."""
+    def _replay(
+        self, record: Record, events: Sequence[Any], seqs: Mapping[Key, tuple[int, int]], damaged: Set[Key]
+    ) -> None:
+        """Apply a record to every entity whose snapshot is older than it; what is damaged stays out of memory, and
+        is refused to whoever asks for it."""
         for event in events:
             for key in self._core.touches(event):
+                if key in damaged:
+                    continue
                 older, newer = seqs.get(key, (0, 0))
                 if record.seq > newer:
                     self._replay_one(key, record.seq, event)

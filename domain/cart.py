@@ -197,6 +197,12 @@ def _answer(
     """Reply, and remember the reply where somebody may ask again: after a change, or under a key."""
     if reply is STALE or not (events or command.fingerprint):
         return Decision(events, reply)
+    return _keep(cart, command, now_ms, reply, events)
+
+
+def _keep(
+    cart: Cart, command: CartCommandBase, now_ms: int, reply: CartReplyType, events: Sequence[CartEvent] = ()
+) -> Decision:
     kept = CartAnswered(ids.body(cart.id), command.command_id, command.fingerprint, now_ms, _encode(reply))
     return Decision([*events, kept], reply)
 
@@ -319,7 +325,8 @@ def _begin(policy: CartPolicy, cart: Cart, command: BeginCheckout, now_ms: int) 
     """The newest start gets the cart, and learns who has to give way; it asks again when that one is gone."""
     refusal = _not_writable(policy, cart, command, now_ms)
     if refusal is not None:
-        return Decision(reply=refusal)
+        # Kept, or a late copy of the question might be granted what its asker was refused.
+        return _keep(cart, command, now_ms, refusal)
     checkouts = _without(cart, command.gone)
     if command.checkout_id not in checkouts:
         checkouts = (*checkouts, command.checkout_id)

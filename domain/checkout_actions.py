@@ -21,9 +21,10 @@ from domain.checkout_model import (
     TakeStock,
 )
 from domain.checkout_state import Checkout, Wanted
-from domain.payments import Retrieve
+from domain.payments import Retrieve, Unknown
 from domain.stock_model import account_of
 
+KEY_LIFE_MS = 23 * 3_600_000
 ENDED = ("placed", "canceled", "refused")
 
 
@@ -78,6 +79,16 @@ def next_actions(state: Checkout) -> list[Action]:
 def once_more(action: Action) -> Action:
     """The action for when it may have been begun before: a copy of it may still be on its way."""
     return msgspec.structs.replace(action, resent=True) if isinstance(action, TakeStock) else action
+
+
+def outlived(action: Action, now_ms: int) -> Unknown | None:
+    """The outcome of an action that is too old to be begun: gateways forget idempotency keys after a day.
+
+    What such a call has done, if it was sent before, is not known; so it is asked for, and a new key is made.
+    """
+    if isinstance(action, CallGateway) and action.keyed_at_ms and now_ms - action.keyed_at_ms > KEY_LIFE_MS:
+        return Unknown("key_too_old")
+    return None
 
 
 def deadline_ms(state: Checkout) -> int | None:
@@ -148,7 +159,8 @@ def _call(state: Checkout, index: int) -> CallGateway:
     request = payment_leg.request(leg, state.id, state.currency)
     assert request is not None, "a settled leg has nothing to send"
     doubt = "?" if leg.doubt else ""
-    return CallGateway(f"{leg.id}:{leg.intent}:{leg.tries}:{leg.resent}{doubt}", index, leg.gateway, request)
+    name = f"{leg.id}:{leg.intent}:{leg.tries}:{leg.resent}{doubt}"
+    return CallGateway(name, index, leg.gateway, request, 0 if leg.doubt else leg.keyed_at_ms)
 
 
 def _ask_gateway(state: Checkout) -> CallGateway:

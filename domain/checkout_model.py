@@ -289,9 +289,12 @@ class HoldStep(Action, frozen=True):
 
 
 class CallGateway(Action, frozen=True):
+    """``keyed_at_ms``: since when its idempotency key exists; 0 where it has none."""
+
     leg: int
     gateway: str
     request: GatewayRequest
+    keyed_at_ms: int = 0
 
 
 # ── results of actions ──────────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from domain import ids, order
+from domain import ids, order, payment_leg
 from domain.checkout_events import (
     Answered,
     AnsweredForNow,
@@ -122,6 +122,8 @@ class Turn:
 
     def move(self, phase: Phase, **changes: Any) -> None:
         """Go to a phase and set fields. Moves in a row become one event: a turn shows where it led to."""
+        if "legs" in changes:
+            changes["legs"] = payment_leg.keyed(self.state.legs, changes["legs"], self.now_ms)
         if self._moving is None:
             self._moving = changes
             self.state = _moved(self.state, self.now_ms, phase, changes)

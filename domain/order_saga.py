@@ -53,7 +53,7 @@ def place(turn: Turn) -> None:
     )
     legs = views.current_legs(state)
     if not review:
-        legs = tuple([payment_leg.intend(leg, "capture") for leg in legs])
+        legs = payment_leg.keyed(legs, tuple([payment_leg.intend(leg, "capture") for leg in legs]), turn.now_ms)
     turn.apply(OrderPlaced(turn.key, turn.now_ms, placed, legs))
     turn.rows.append(views.order_row(turn.state))
     detail = {"total": state.total, "currency": state.currency, "checkout_id": state.id}

@@ -34,6 +34,7 @@ class PaymentLeg(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """``amount`` in minor units. ``doubt``: what the last call did is not known, so ask before anything else.
 
     ``refused``: a capture, void or refund was refused; if the gateway's books agree, it is so for good.
+    ``keyed_at_ms``: when the present idempotency key came to be.
     """
 
     id: str
@@ -50,6 +51,7 @@ class PaymentLeg(msgspec.Struct, frozen=True, array_like=True, gc=False):
     error: PaymentError | None = None
     next_action: dict[str, Any] | None = None
     refused: bool = False
+    keyed_at_ms: int = 0
 
     @property
     def settled(self) -> bool:
@@ -65,6 +67,20 @@ class PaymentLeg(msgspec.Struct, frozen=True, array_like=True, gc=False):
 def intend(leg: PaymentLeg, intent: Intent) -> PaymentLeg:
     """The leg with a new thing to do; the try counter starts anew because the intent is part of the key."""
     return _replace(leg, intent=intent, doubt=False, tries=0, refused=False)
+
+
+def keyed(before: tuple[PaymentLeg, ...], legs: tuple[PaymentLeg, ...], now_ms: int) -> tuple[PaymentLeg, ...]:
+    """``legs`` with the time noted at which those got their idempotency keys that have new ones."""
+    return tuple(
+        [
+            leg if i < len(before) and _same_key(leg, before[i]) else _replace(leg, keyed_at_ms=now_ms)
+            for i, leg in enumerate(legs)
+        ]
+    )
+
+
+def _same_key(leg: PaymentLeg, before: PaymentLeg) -> bool:
+    return leg is before or (leg.intent == before.intent and leg.tries == before.tries)
 
 
 def request(leg: PaymentLeg, checkout_id: str, currency: str) -> GatewayRequest | None:

@@ -120,9 +120,8 @@ class PostgresJournal:
 
     async def append(self, epoch: int, flush: Flush) -> None:
         """Write the flush in one statement. Raises `Fenced`, `AppendUnknown` or `AppendRejected`."""
-        arguments = _arguments(epoch, flush)
         try:
-            written = await self._pool.fetchval(_APPEND, *arguments)
+            written = await self._pool.fetchval(_APPEND, *_arguments(epoch, flush))
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError) as error:
             raise AppendRejected(str(error)) from error
         except OUTAGES as error:

@@ -16,7 +16,7 @@ import msgspec
 from domain import cart, cart_model, checkout, ids, stock
 from domain import checkout_model as model
 from domain.catalog import Product
-from domain.checkout_actions import finished_holds, next_actions, resting
+from domain.checkout_actions import finished_holds, next_actions, outlived, resting
 from domain.messages import Decision, Key, Replayed
 from tests.unit.naive_gateway import Gateway
 
@@ -164,7 +164,8 @@ class Shop:
                 answers = self._on_shards(action, action.legs)
                 return next((answer for answer in answers if answer.refused), answers[0])
             case model.CallGateway():
-                return model.LegOutcome(action.leg, self.gateway.call(action.request))
+                result = outlived(action, self.now_ms) or self.gateway.call(action.request)
+                return model.LegOutcome(action.leg, result)
             case _:
                 raise AssertionError(action)
 

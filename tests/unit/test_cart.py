@@ -386,6 +386,18 @@ def test_a_late_copy_of_a_begin_changes_nothing_and_is_answered_as_it_was():
     assert basket.read().checkout_id is None
 
 
+def test_a_late_copy_of_a_refused_begin_is_refused_too():
+    """The cart has come back meanwhile, but its asker has given up: nobody would ever give the cart back."""
+    basket = Basket(("tea", 2))
+    command = basket.command(BeginCheckout, checkout_id="chk_1", fingerprint=b"")
+    basket.now_ms += 1001
+    first = basket.send(command)
+    assert isinstance(first, Refusal)
+    assert isinstance(basket.ask(RestoreCart), CartReply)
+    assert basket.send(command) == first
+    assert basket.read().checkout_id is None
+
+
 def test_an_expired_cart_cannot_be_checked_out():
     basket = Basket(("tea", 2))
     basket.now_ms += 1001

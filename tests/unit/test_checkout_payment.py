@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from domain import checkout_model as model
-from domain.checkout_actions import next_actions, resting
+from domain.checkout_actions import KEY_LIFE_MS, next_actions, resting
 from domain.checkout_turn import Turn
 from domain.messages import Refusal
 from domain.payments import Authorize, NotNow, Retrieve, Retrieved, Void
@@ -309,6 +309,24 @@ def test_an_order_that_cannot_be_recorded_is_undone(total):
     shop.settle()
     assert shop.answer(complete).code == "internal_error"
     assert (shop.rows, shop.levels("tea")) == ([], (5, 0, 0))
+
+
+def test_a_key_that_gateways_may_have_forgotten_is_never_sent_again():
+    """The coordinator was away for a day: what became of its capture is looked up, and a new key is made."""
+    shop = Shop(tea=5)
+    checkout_id = paying(shop)
+    shop.step(checkout_id)
+    [old] = requests(shop, checkout_id)
+    shop.now_ms += KEY_LIFE_MS + 1
+    sent = len(shop.gateway.log)
+    shop.step(checkout_id)
+    assert len(shop.gateway.log) == sent
+    assert requests(shop, checkout_id) == [Retrieve(old.payment_id)]
+    shop.step(checkout_id)
+    [new] = requests(shop, checkout_id)
+    assert (type(new), new.idempotency_key != old.idempotency_key) == (type(old), True)
+    shop.settle()
+    assert shop.gateway.net(old.payment_id) == PRICE
 
 
 def test_past_the_pivot_nothing_is_abandoned():

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from domain import payment_leg, payments
-from domain.payment_leg import Intent, PaymentError, PaymentLeg, after, intend, request
+from domain.payment_leg import Intent, PaymentError, PaymentLeg, after, intend, keyed, request
 from domain.payments import (
     Accepted,
     ActionRequired,
@@ -221,6 +221,16 @@ def test_a_decline_tells_the_buyer_what_and_whether_to_retry():
 def test_money_that_may_be_out_must_be_given_back(leg: PaymentLeg, out: bool):
     """An unwinding voids whatever the gateway may have; what was never sent needs nothing."""
     assert leg.holds_money is out
+
+
+def test_a_leg_remembers_since_when_its_idempotency_key_exists():
+    """A new intent and a new try are new keys; an answer, or sending the same once more, is none."""
+    first = keyed((), (NEW,), 1)
+    again = keyed(first, (msgspec.structs.replace(first[0], resent=1),), 2)
+    settled_, capturing = keyed(again, (AUTHORIZED,), 3), keyed((AUTHORIZED,), (CAPTURING,), 4)
+    retried = keyed(capturing, (msgspec.structs.replace(capturing[0], tries=1),), 5)
+    assert [legs[0].keyed_at_ms for legs in (first, again, settled_, capturing, retried)] == [1, 1, 3, 4, 5]
+    assert [leg.keyed_at_ms for leg in keyed(first, (*first, NEW), 6)] == [1, 6]
 
 
 def test_a_new_intent_begins_with_a_clean_slate():
