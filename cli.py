@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import sys
 import tempfile
@@ -49,11 +48,12 @@ def up(
     mode: Annotated[str | None, typer.Option(help="development or production.")] = None,
 ) -> None:
     """Start what is not given: Postgres, Ray, the actors, the API. Ctrl-C stops everything and loses nothing."""
+    from cluster.logs import log_to_stderr
     from cluster.settings import SettingsError, load_settings
     from cluster.supervisor import StartError, UpConfig
     from persistence.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
-    _log_to_stderr()
+    log_to_stderr()
     try:
         settings = load_settings(mode=mode, api_workers=api_workers)
     except SettingsError as error:
@@ -143,19 +143,13 @@ def _taken(host: str, port: int) -> bool:
     return False
 
 
-def _log_to_stderr() -> None:
-    import structlog
-
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
-
-
 @app.command("_cluster", hidden=True)
 def cluster_process() -> None:
     """The cluster process (started by `up`)."""
     from cluster.host import main
+    from cluster.logs import log_to_stderr
 
-    _log_to_stderr()
+    log_to_stderr()
     raise typer.Exit(main(os.environ["LASTUNIT_PRIVATE_HOST"]))
 
 
@@ -163,8 +157,9 @@ def cluster_process() -> None:
 def api_process() -> None:
     """The API server (started by `up`)."""
     from api.main import serve
+    from cluster.logs import log_to_stderr
 
-    _log_to_stderr()
+    log_to_stderr()
     raise typer.Exit(serve())
 
 

@@ -32,6 +32,7 @@ from api.context import AppContext
 from api.settings import ApiSettings
 from api.tokens import DevelopmentKey, Jwks, Verifier
 from cluster import connection
+from cluster.logs import log_to_stderr
 from cluster.settings import Settings
 from cluster.tuning import spare_the_collector
 from persistence.key_ring import KeyRing
@@ -69,6 +70,7 @@ def worker() -> FastAPI:
     """What Granian loads in each worker process."""
     # A worker must not outlive its server: it would keep the port, and an engine that nobody supervises.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    log_to_stderr()
     config = json.loads(os.environ[CONFIG_VARIABLE])
     settings = settings_of(config)
     data_dir = Path(config["data_dir"])
