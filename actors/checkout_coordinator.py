@@ -46,7 +46,7 @@ class Ports(Protocol):
         ...
 
     def forget(self, hold_id: str, accounts: Sequence[str]) -> None:
-        """The hold has served: stock may forget it."""
+        """The return has served: stock may forget it."""
         ...
 
 

@@ -87,9 +87,9 @@ class StockPort:
         return _command(action, {key: action.legs[key] for key in keys}, self._now_ms())
 
     def forget(self, hold_id: str, accounts: Sequence[str]) -> None:
-        """The saga behind the hold has ended: its shards are told soon, many at a time, and may forget it.
+        """The saga behind a return has ended: its shards are told soon, many at a time, and may forget it.
 
-        Nothing hangs on it but memory: what a crash here leaves untold is told at the next recovery.
+        Nothing hangs on it but memory: what a crash here leaves untold stays, a hundred bytes each.
         """
         for shard in self._router.split(accounts):
             gathered = self._forgotten.setdefault(shard, [])

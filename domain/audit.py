@@ -23,6 +23,7 @@ EXPIRY_GRACE_MS: Final = 60_000  # after a recovery, stock may come back so much
 # From pinning until the units are sold, a hold that can neither expire nor be lost stands behind the money.
 _MONEY_IS_MOVING: Final = frozenset({"paying", "awaiting_buyer", "placed"})
 _ENDED: Final = frozenset({"canceled", "refused"})
+_NOT_SOLD: Final = ("held", "pinned", "released", "expired")
 
 
 class Violation(NamedTuple):
@@ -68,7 +69,7 @@ class StockTally:
         if "give_back" not in state.steps:
             self._sold.update({account: units for account, units in sold.items() if account not in back})
         if state.phase in _MONEY_IS_MOVING and "confirm" not in state.steps:
-            behind = _accounts_of(parts, "pinned", "confirmed")
+            behind = _accounts_of(parts, "pinned", "confirmed") | sold.keys()
             unheld = [sku_of(account) for account in accounts(state.wanted) if account not in behind]
             if unheld:
                 text = f"{state.id} is {state.phase}, but nothing is pinned for it of {', '.join(unheld)}."
@@ -107,12 +108,14 @@ def _accounts_of(parts: Iterable[Hold], *statuses: str) -> set[str]:
 
 
 def _sold(state: Checkout, parts: Iterable[Hold]) -> Mapping[str, int]:
-    """What stock has sold for a checkout, also where its coordinator does not know it yet."""
+    """What stock has sold for a checkout, also where its coordinator does not know it yet: of an order's hold there
+    is nothing left only if it was confirmed."""
     if state.phase != "placed":
         return {}
-    if "confirm" in state.steps:
-        return accounts(state.wanted)
-    return {account: units for part in parts if part.status == "confirmed" for account, units in part.legs.items()}
+    unsold: set[str] = set()
+    if "confirm" not in state.steps:
+        unsold = _accounts_of(parts, *_NOT_SOLD)
+    return {account: units for account, units in accounts(state.wanted).items() if account not in unsold}
 
 
 def _unfinished(state: Checkout, held: bool) -> Iterator[Violation]:

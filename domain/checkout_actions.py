@@ -201,15 +201,12 @@ def return_ticket(state: Checkout) -> str:
 
 
 def finished_holds(state: Checkout) -> list[str]:
-    """What a resting checkout leaves in stock to be forgotten; a released hold is forgotten by itself."""
-    if state.phase != "placed":
-        return []
-    hold_id = ids.body(state.id)
-    return [hold_id, return_ticket(state)] if "give_back" in state.steps else [hold_id]
+    """What a resting checkout leaves in stock to be forgotten; a hold that has ended is forgotten by itself."""
+    return [return_ticket(state)] if "give_back" in state.steps else []
 
 
 def _after_end(state: Checkout) -> list[Action]:
-    """Nothing is held, and a released hold is forgotten by itself; the cart reopens."""
+    """Nothing is held; the cart reopens."""
     if state.cart_id is None or "linked" not in state.steps or "end_cart" in state.steps:
         return []
     return [EndCart(_in_round("end_cart", state), state.cart_id, state.id, False)]

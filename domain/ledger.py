@@ -216,13 +216,17 @@ def extend(hold: Hold | None, expires_at_ms: int, revision: int = 0) -> Step:
             assert_never(never)
 
 
-def confirm(hold: Hold | None) -> Step:
-    """The units are sold. Only a pinned hold can be confirmed: that is what pinning promises."""
+def confirm(hold: Hold | None, now_ms: int) -> Step:
+    """The units are sold. Only a pinned hold can be confirmed: that is what pinning promises.
+
+    A pinned hold ends by its coordinator's word alone. So one that the coordinator confirms and that is not there
+    was confirmed before, and its tombstone's time has passed.
+    """
     if hold is None:
-        return Refused("unknown")
+        return []
     match hold.status:
         case "pinned":
-            return [Confirmed(hold.id, hold.legs)]
+            return [Confirmed(hold.id, hold.legs, now_ms)]
         case "confirmed":
             return []
         case "held" | "released" | "expired" | "returned":
@@ -232,15 +236,12 @@ def confirm(hold: Hold | None) -> Step:
 
 
 def release(hold: Hold | None, hold_id: str, now_ms: int) -> Step:
-    """Give everything back. A release that arrives before its take leaves a tombstone that stops the take.
-
-    Nobody asks for a released hold again, so its tombstone's time begins at once.
-    """
+    """Give everything back. A release that arrives before its take leaves a tombstone that stops the take."""
     if hold is None:
-        return [Released(hold_id, {}), Forgotten(hold_id, now_ms)]
+        return [Released(hold_id, {}, now_ms)]
     match hold.status:
         case "held" | "pinned":
-            return [Released(hold.id, hold.legs), Forgotten(hold.id, now_ms)]
+            return [Released(hold.id, hold.legs, now_ms)]
         case "released" | "expired":
             return []
         case "confirmed" | "returned":
@@ -259,7 +260,7 @@ def expire(hold: Hold | None, now_ms: int) -> Step:
         return []
     if not hold.legs:
         return [Dropped(hold.id)]
-    return [Expired(hold.id, hold.legs), Forgotten(hold.id, now_ms)]
+    return [Expired(hold.id, hold.legs, now_ms)]
 
 
 def give_back(
@@ -285,7 +286,7 @@ def give_back(
 
 
 def forget(hold: Hold | None, now_ms: int) -> Step:
-    """The saga is over and will not ask again. A live hold is never forgotten."""
+    """The saga is over and will not ask for what was returned again; every other end is forgotten by itself."""
     if hold is None or hold.forgotten_at_ms:
         return []
     if hold.live:

@@ -34,6 +34,7 @@ class Hold(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Units set aside for one checkout. ``legs`` maps account to units; a finished hold is a tombstone.
 
     ``revision`` is that of the newest step: an older one has been overtaken on its way and is refused.
+    ``forgotten_at_ms``: since when nobody asks for it any more.
     """
 
     id: str
@@ -84,16 +85,24 @@ class Extended(Event, frozen=True):
     revision: int = 0
 
 
-class Confirmed(Event, frozen=True):
+class Ended(Event, frozen=True):
+    """Base of a hold's ends. Nobody will ask for it again: from ``at_ms`` on it is a tombstone, which stays as long
+    as a message may be on its way."""
+
     legs: dict[str, int]
+    at_ms: int
 
 
-class Released(Event, frozen=True):
-    legs: dict[str, int]
+class Confirmed(Ended, frozen=True):
+    pass
 
 
-class Expired(Event, frozen=True):
-    legs: dict[str, int]
+class Released(Ended, frozen=True):
+    pass
+
+
+class Expired(Ended, frozen=True):
+    pass
 
 
 class Returned(Event, frozen=True):
@@ -103,7 +112,7 @@ class Returned(Event, frozen=True):
 
 
 class Forgotten(Event, frozen=True):
-    """Nobody will ask for the hold again; its tombstone stays as long as a message may be on its way."""
+    """Nobody will ask for what was returned again."""
 
     at_ms: int
 
@@ -181,7 +190,7 @@ def evolve_hold(hold: Hold | None, event: LedgerEvent) -> Hold | None:
 
 def _finished(hold: Hold | None, event: Confirmed | Released | Expired, status: HoldStatus) -> Hold:
     revision = hold.revision if hold is not None else 0
-    return Hold(event.hold_id, status, revision, event.legs, 0)
+    return Hold(event.hold_id, status, revision, event.legs, 0, event.at_ms)
 
 
 def _changed(hold: Hold, event: Trimmed | Pinned | Unpinned | Extended | Forgotten) -> Hold:

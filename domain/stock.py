@@ -158,7 +158,7 @@ def decide(world: World, command: StockCommand, now_ms: int) -> Decision:
             hold = _hold(world, command.hold_id)
             return _step(ledger.extend(hold, command.expires_at_ms, command.revision), "held")
         case Confirm():
-            return _step(ledger.confirm(_hold(world, command.hold_id)), "confirmed")
+            return _step(ledger.confirm(_hold(world, command.hold_id), now_ms), "confirmed")
         case Release():
             hold = _hold(world, command.hold_id)
             return _step(ledger.release(hold, command.hold_id, now_ms), "released")

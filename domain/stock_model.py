@@ -130,7 +130,7 @@ class Confirm(Command, frozen=True, kw_only=True, tag=True):
 
 
 class Release(Command, frozen=True, kw_only=True, tag=True):
-    """Give all units back, and forget the hold. Reply: `HoldState`."""
+    """Give all units back. Reply: `HoldState`."""
 
     hold_id: str
 
@@ -147,7 +147,7 @@ class GiveBack(Command, frozen=True, kw_only=True, tag=True):
 
 
 class Forget(Command, frozen=True, kw_only=True, tag=True):
-    """The saga behind these holds has ended. Reply: `HoldState`."""
+    """The sagas behind these returns have ended. Reply: `HoldState`."""
 
     hold_ids: tuple[str, ...]
 

@@ -70,6 +70,7 @@ INSTANTS = [
     ("pinned, while money moves", Account(5, 0, 2), [hold("pinned")], [PAYING]),
     ("placed, not sold yet", Account(5, 0, 2), [hold("pinned")], [UNCONFIRMED]),
     ("placed, sold, and only stock knows", Account(5, 2), [hold("confirmed")], [UNCONFIRMED]),
+    ("placed, sold and forgotten, and its coordinator was away", Account(5, 2), [], [UNCONFIRMED]),
     ("placed and sold", Account(5, 2), [hold("confirmed")], [placed(steps=("confirm",))]),
     ("placed, sold and forgotten", Account(5, 2), [hold("confirmed", forgotten_at_ms=NOW_MS)], [placed()]),
     ("placed, sold, long ago", Account(5, 2), [], [placed()]),
@@ -96,6 +97,7 @@ STOCK_WRONGS = [
     ("reserved for nobody", Account(5, 0, 1), [], [], ["held_mismatch"]),
     ("sold to nobody", Account(5, 1), [], [], ["sold_mismatch"]),
     ("an order of units that were not sold", Account(5), [], [placed()], ["sold_mismatch"]),
+    ("an order whose hold is gone unsold", Account(5), [], [UNCONFIRMED], ["units_not_confirmed", "sold_mismatch"]),
     ("a hold without a checkout", Account(5, 0, 2), [hold("held")], [], ["hold_orphaned"]),
     (
         "a hold whose checkout was canceled",

@@ -61,15 +61,15 @@ TABLE = {
         (UNKNOWN, [Extended("h", SOON_MS + 1, 4)], [], *(refused(status) for status in FINISHED)),
     ),
     "confirm": (
-        ledger.confirm,
-        (UNKNOWN, refused("held"), [Confirmed("h", LEGS)], [], *OVER),
+        lambda hold: ledger.confirm(hold, NOW_MS),
+        ([], refused("held"), [Confirmed("h", LEGS, NOW_MS)], [], *OVER),
     ),
     "release": (
         lambda hold: ledger.release(hold, "h", NOW_MS),
         (
-            [Released("h", {}), FORGET],
-            [Released("h", LEGS), FORGET],
-            [Released("h", LEGS), FORGET],
+            [Released("h", {}, NOW_MS)],
+            [Released("h", LEGS, NOW_MS)],
+            [Released("h", LEGS, NOW_MS)],
             refused("confirmed"),
             [],
             [],
@@ -87,7 +87,7 @@ TABLE = {
     ),
     "expire": (
         lambda hold: ledger.expire(hold, SOON_MS),
-        ([], [Expired("h", LEGS), Forgotten("h", SOON_MS)], [], [], [], [], []),
+        ([], [Expired("h", LEGS, SOON_MS)], [], [], [], [], []),
     ),
     "forget": (
         lambda hold: ledger.forget(hold, NOW_MS),

@@ -63,7 +63,7 @@ class Model:
         if status == "confirmed":
             self.on_hand -= hold["legs"]
             self.sold += hold["legs"]
-        hold |= {"status": status, "forgotten": now if status != "confirmed" else 0}
+        hold |= {"status": status, "forgotten": now}
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -169,7 +169,8 @@ class LedgerMachine(RuleBasedStateMachine):
         def message() -> None:
             hold = self.model.holds.get(name)
             status = hold["status"] if hold else None
-            assert self.apply(ledger.confirm(self.real.get(name))) == (status in ("pinned", "confirmed"))
+            fits = status in (None, "pinned", "confirmed")
+            assert self.apply(ledger.confirm(self.real.get(name), self.now)) == fits
             if status == "pinned":
                 self.model.end(name, "confirmed", self.now)
 
