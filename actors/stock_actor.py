@@ -12,11 +12,15 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import structlog
+
 from actors.contracts import Journal, Ticket
 from actors.cores import StockCore
 from actors.event_sourced import EventSourced
 from domain import ledger, stock
 from domain.messages import Key
+
+log = structlog.get_logger()
 
 TICK_S = 0.25
 GRACE_MS = 60_000
@@ -79,6 +83,7 @@ class StockActor:
             max_queue=max_queue,
         )
         self._clock_ms = clock_ms
+        self._on_fenced = on_fenced
         self._deadlines = Deadlines()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -86,11 +91,19 @@ class StockActor:
         await self.writer.recover()
         self._deadlines.put_off(self.writer.recovered_at_ms + GRACE_MS)
         self._tasks = [asyncio.create_task(self.writer.run()), asyncio.create_task(self._sweep())]
+        for task in self._tasks:
+            task.add_done_callback(self._task_ended)
 
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """The writer and the sweep never end by themselves: without one of them the process is of no use."""
+        if not task.cancelled() and task.exception() is not None:
+            log.error("stock actor broken", shard=self.writer.shard, error=repr(task.exception()))
+            self._on_fenced()
 
     def submit(self, command: stock.StockCommand, ticket: Ticket) -> None:
         if isinstance(command, stock.Inspect):

@@ -1,7 +1,8 @@
 """The Ray actors: each puts one plain actor of `actors` behind a post office, in a process of its own.
 
 Owns nothing but the composition: pool, journal, clock, ports. Construction is recovery: Ray runs it again in a
-new process whenever the old one dies. A fenced actor ends its process at once.
+new process whenever the old one dies. A fenced actor ends its process at once; one that finds another
+installation's database under its DSN refuses to be constructed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import os
 import threading
 import time
+from hashlib import blake2b
 from typing import Any
 
 import asyncpg
@@ -25,6 +27,7 @@ from actors.stock_actor import StockActor as Stock
 from actors.stock_port import StockPort
 from cluster import directory, transport
 from cluster.engine_types import ReadBook, ResolvePayment, SetSandbox
+from cluster.logs import log_to_stderr
 from cluster.messages import COMMANDS, BookPage, SandboxProblem, SandboxState
 from cluster.tuning import spare_the_collector
 from domain.cart_model import CartPolicy
@@ -38,10 +41,15 @@ log = structlog.get_logger()
 
 
 class ActorConfig(msgspec.Struct, frozen=True):
-    """What an actor is constructed with; travels as bytes, for Ray keeps it for the next construction."""
+    """What an actor is constructed with; travels as bytes, for Ray keeps it for the next construction.
+
+    ``namespace`` is the installation's, ``run`` names the `lastunit up` it was made by.
+    """
 
     shard: str
     dsn: str
+    namespace: str
+    run: str
     policy: Policy
     cart_policy: CartPolicy
     gateway_timeout_s: float
@@ -50,6 +58,14 @@ class ActorConfig(msgspec.Struct, frozen=True):
 
     def encoded(self) -> bytes:
         return msgspec.msgpack.encode(self)
+
+    def digest(self) -> str:
+        """Tells one configuration from another, and none of its secrets."""
+        return blake2b(self.encoded(), digest_size=8).hexdigest()
+
+
+class AnotherInstallation(Exception):
+    """The database under an actor's DSN is not the one that the actor was made for."""
 
 
 def clock_ms() -> int:
@@ -62,11 +78,22 @@ async def open_pool(dsn: str, size: int) -> asyncpg.Pool:
     return pool
 
 
-class _Posted:
-    """What all actors of ours have: a post office, an identity, and a way to leave."""
+class _Process:
+    """What all actors of ours have: a configuration, a post office, and a line that breaks with the process."""
 
     config: ActorConfig
     office: PostOffice
+
+    async def _open(self, config: bytes, connections: int) -> asyncpg.Pool:
+        """Take the configuration, and connections to the database that it was made for."""
+        log_to_stderr()
+        self.config = msgspec.msgpack.decode(config, type=ActorConfig)
+        pool = await open_pool(self.config.dsn, connections)
+        found = await directory.namespace(pool)
+        if found != self.config.namespace:
+            await pool.close()
+            raise AnotherInstallation(f"{self.config.shard} is of {self.config.namespace}, its database of {found}")
+        return pool
 
     async def deliver(self, client: str, blob: bytes) -> bytes:
         return await self.office.deliver(client, blob)
@@ -74,12 +101,24 @@ class _Posted:
     async def drain(self, client: str, incarnation: str, acknowledged: int, wait_s: float) -> bytes:
         return await self.office.drain(client, incarnation, acknowledged, wait_s)
 
+    async def stay(self) -> None:
+        """Never answered: Ray fails the call when this process ends."""
+        await asyncio.get_running_loop().create_future()
+
+    def _identity(self) -> dict[str, Any]:
+        return {"shard": self.config.shard, "pid": os.getpid(), "config": self.config.digest()}
+
+
+class _Posted(_Process):
+    """The event-sourced actors: a writer, its facts, and a way to leave."""
+
+    actor: Stock | Carts | Coordinator
+
     async def status(self) -> dict[str, Any]:
         """Static and live facts for `lastunit status`; also the sign of life that supervision asks for."""
-        writer = self.actor.writer  # type: ignore[attr-defined]
+        writer = self.actor.writer
         return {
-            "shard": self.config.shard,
-            "pid": os.getpid(),
+            **self._identity(),
             "epoch": writer.lease.epoch,
             "head": writer.lease.head,
             "tail": writer.lease.tail,
@@ -103,8 +142,7 @@ class _Posted:
 
 class StockActor(_Posted):
     async def __init__(self, config: bytes) -> None:  # type: ignore[misc]  # Ray awaits it
-        self.config = msgspec.msgpack.decode(config, type=ActorConfig)
-        pool = await open_pool(self.config.dsn, 2)
+        pool = await self._open(config, 2)
         self.actor = Stock(
             self.config.shard,
             PostgresJournal(pool),
@@ -119,8 +157,7 @@ class StockActor(_Posted):
 
 class CartActor(_Posted):
     async def __init__(self, config: bytes) -> None:  # type: ignore[misc]  # Ray awaits it
-        self.config = msgspec.msgpack.decode(config, type=ActorConfig)
-        pool = await open_pool(self.config.dsn, 3)
+        pool = await self._open(config, 3)
         self.actor = Carts(
             self.config.shard,
             PostgresJournal(pool),
@@ -136,14 +173,14 @@ class CartActor(_Posted):
 
 class CheckoutCoordinator(_Posted):
     async def __init__(self, config: bytes) -> None:  # type: ignore[misc]  # Ray awaits it
-        self.config = msgspec.msgpack.decode(config, type=ActorConfig)
-        pool = await open_pool(self.config.dsn, 3)
-        routers = transport.routers(await directory.load_tables(pool))
+        pool = await self._open(config, 3)
+        namespace = self.config.namespace
+        routers = transport.routers(await directory.load_tables(pool), namespace)
         ports = MailboxPorts(
             StockPort(routers["stock"], lambda: self.actor.writer.now_ms),
             routers["cart"],
             routers["checkout"],
-            {"sandbox": transport.sandbox_mailbox()},
+            {"sandbox": transport.sandbox_mailbox(namespace)},
             self.config.gateway_timeout_s,
         )
         self.actor = Coordinator(
@@ -160,29 +197,25 @@ class CheckoutCoordinator(_Posted):
         spare_the_collector()
 
 
-class SandboxGateway:
+class SandboxGateway(_Process):
     """The sandbox in a process of its own, as a real gateway would be."""
 
     async def __init__(self, config: bytes) -> None:  # type: ignore[misc]  # Ray awaits it
-        self.config = msgspec.msgpack.decode(config, type=ActorConfig)
-        pool = await open_pool(self.config.dsn, 2)
+        pool = await self._open(config, 2)
+        book = SandboxBook(pool, self.config.run)
         self._sandbox = Sandbox(
-            SandboxBook(pool),
+            book,
+            settings_book=book,
             latency_ms=self.config.sandbox_latency_ms,
             no_answer_after_s=2 * self.config.gateway_timeout_s,
         )
+        await self._sandbox.restore()
         self.office = PostOffice(self._submit, COMMANDS["sandbox"])
         self._tasks: set[asyncio.Task[None]] = set()
         spare_the_collector()
 
-    async def deliver(self, client: str, blob: bytes) -> bytes:
-        return await self.office.deliver(client, blob)
-
-    async def drain(self, client: str, incarnation: str, acknowledged: int, wait_s: float) -> bytes:
-        return await self.office.drain(client, incarnation, acknowledged, wait_s)
-
     async def status(self) -> dict[str, Any]:
-        return {"shard": "sandbox", "pid": os.getpid(), **msgspec.to_builtins(self._sandbox.settings)}
+        return {**self._identity(), **msgspec.to_builtins(self._sandbox.settings)}
 
     def _submit(self, request: Any, ticket: Any) -> None:
         task = asyncio.get_running_loop().create_task(self._answer(request, ticket))
@@ -206,7 +239,7 @@ class SandboxGateway:
         match request:
             case SetSandbox():
                 try:
-                    settings = self._sandbox.configure(mode=request.mode, latency_ms=request.latency_ms)
+                    settings = await self._sandbox.set(mode=request.mode, latency_ms=request.latency_ms)
                 except ValueError as error:
                     return SandboxProblem(str(error))
                 return SandboxState(settings.mode, settings.latency_ms)
@@ -235,7 +268,7 @@ def create(kind: str, name: str, config: ActorConfig) -> Any:
         ray.remote(CLASSES[kind])
         .options(
             name=name,
-            namespace=transport.NAMESPACE,
+            namespace=config.namespace,
             lifetime="detached",
             get_if_exists=True,
             num_cpus=0,

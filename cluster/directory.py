@@ -1,7 +1,8 @@
 """Who owns what: shards and slots, as Postgres has them.
 
-Owns the first assignment of a new installation (slots spread evenly over as many shards as the settings say).
-Afterwards the table rules; a start with other numbers changes nothing.
+Owns the first assignment of a new installation (slots spread evenly over as many shards as the settings say), and
+the name under which the installation is known in Ray. Afterwards the tables rule; a start with other numbers
+changes nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,20 @@ from actors.routing import SlotTable
 from domain.ids import SLOTS
 
 KINDS = ("stock", "cart", "checkout")
+
+
+async def claim_namespace(pool: asyncpg.Pool) -> str:
+    """The Ray namespace of this database's installation, given at its first start. For whoever creates actors."""
+    return _namespace_of(await pool.fetchval("SELECT claim_installation()"))
+
+
+async def namespace(pool: asyncpg.Pool) -> str:
+    """The Ray namespace in which this database's actors are to be found."""
+    return _namespace_of(await pool.fetchval("SELECT id FROM installation"))
+
+
+def _namespace_of(installation: str) -> str:
+    return f"lastunit-{installation}"
 
 
 async def ensure_shards(pool: asyncpg.Pool, counts: dict[str, int]) -> None:

@@ -20,7 +20,7 @@ from actors.routing import Router
 from actors.stock_port import StockPort
 from cluster import messages
 from cluster.engine_types import DEFAULT_WAIT_S, Answer, Busy, ReadBook, SandboxRequest, StillPending
-from cluster.transport import NAMESPACE
+from cluster.transport import find_actor
 from domain import cart, cart_model, ids, stock
 from domain import checkout_model as model
 from domain.messages import Command, Refusal, Replayed
@@ -35,10 +35,11 @@ ENDED = ("completed", "canceled")
 class RayEngine:
     """`Engine` over Ray actors. Use on one event loop; `close` when done."""
 
-    def __init__(self, routers: Mapping[str, Router], sandbox: Mailbox, pool: asyncpg.Pool) -> None:
+    def __init__(self, routers: Mapping[str, Router], sandbox: Mailbox, pool: asyncpg.Pool, *, namespace: str) -> None:
         self._routers = routers
         self._sandbox = sandbox
         self._pool = pool
+        self._namespace = namespace
         self._stock = StockPort(routers["stock"], lambda: time.time_ns() // 1_000_000)
         self._decoders = {kind: msgspec.msgpack.Decoder(reply) for kind, reply in messages.REPLIES.items()}
 
@@ -109,6 +110,8 @@ class RayEngine:
         if not done:
             raise Busy
         reply = future.result()
+        if isinstance(reply, messages.SandboxProblem):
+            raise Busy
         return reply.entries if isinstance(request, ReadBook) else reply
 
     async def audit(self) -> dict[str, Any]:
@@ -117,14 +120,14 @@ class RayEngine:
 
     async def stock_owner(self, sku: str) -> tuple[str, int]:
         shard = self._routers["stock"].table.shard_of(stock.account_of(sku))
-        status = await _status(shard)
+        status = await self._status(shard)
         return shard, status.get("epoch", 0)
 
     async def status(self) -> list[dict[str, Any]]:
         """Every actor's own word on how it is; one that does not answer says so."""
         names = [(kind, shard) for kind, router in self._routers.items() for shard in router.table.shards]
         names.append((messages.SANDBOX, messages.SANDBOX))
-        found = await asyncio.gather(*(_status(name) for _, name in names))
+        found = await asyncio.gather(*(self._status(name) for _, name in names))
         return [{"kind": kind, **status} for (kind, _), status in zip(names, found, strict=True)]
 
     async def ready(self) -> dict[str, Any]:
@@ -132,14 +135,14 @@ class RayEngine:
         away = [actor["shard"] for actor in actors if "error" in actor]
         return {"ready": not away, "actors": len(actors), "away": away}
 
-
-async def _status(name: str) -> dict[str, Any]:
-    """An actor's status, or why there is none."""
-    try:
-        handle: Any = ray.get_actor(name, namespace=NAMESPACE)
-        return dict(await asyncio.wait_for(handle.status.remote(), SIGN_OF_LIFE_S))
-    except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
-        return {"shard": name, "error": type(error).__name__}
+    async def _status(self, name: str) -> dict[str, Any]:
+        """An actor's status, or why there is none."""
+        try:
+            async with asyncio.timeout(SIGN_OF_LIFE_S):
+                handle = await find_actor(name, self._namespace)
+                return dict(await handle.status.remote())
+        except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
+            return {"shard": name, "error": type(error).__name__}
 
 
 def _address(command: Command) -> tuple[str, str | None]:

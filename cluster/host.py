@@ -1,16 +1,19 @@
 """The cluster process: a local Ray (or an existing one joined), the actors, and the eye on them.
 
 Owns the creation of actors and their supervision. Promises that a dead actor is back, recovered, within
-seconds: Ray constructs it again, this process sees that it answers and creates it anew if Ray gave it up.
-When Ray itself is gone the process exits with `RAY_LOST`; its parent starts another.
+seconds, and a hung one within a minute: Ray constructs it again, this process sees that it answers, creates it
+anew if Ray gave it up, and ends it if it is silent for too long. An actor of an earlier start is not taken over
+but ended. When Ray itself is gone the process exits with `RAY_LOST`; its parent starts another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import stat
 import sys
 import tempfile
 from hashlib import blake2b
@@ -21,39 +24,55 @@ import msgspec
 import ray
 import structlog
 
-from cluster import actor_classes, directory
+from cluster import actor_classes, directory, transport
 from cluster.actor_classes import ActorConfig, open_pool
 from cluster.messages import SANDBOX
 from cluster.settings import Settings
+from cluster.watch import LOOK_S, Eye
 from persistence.migrations_runner import migrate
 
 log = structlog.get_logger()
 
 RAY_LOST = 75
 WATCH_S = 0.5
-SILENT_S = 5.0
-LOST_AFTER = 3  # looks in a row in which Ray itself did not answer
+LOOKUP_S = 2.0
+LOST_AFTER = 3  # rounds in a row in which no actor and not even Ray itself answered
+NAME_FREE_S = 30.0
 
 
 class HostConfig(msgspec.Struct, frozen=True):
-    """What the cluster process is told: where Postgres and Ray are, and the shop's settings."""
+    """What the cluster process is told: where Postgres and Ray are, and the shop's settings.
+
+    ``run`` names this `lastunit up`: it stays the same when the cluster process is started again.
+    """
 
     dsn: str
     data_dir: str
     settings: str  # JSON of `Settings`
+    run: str
     ray_address: str | None = None
     dashboard_port: int = 8265
 
 
 def ray_temp_dir(data_dir: Path) -> Path:
-    """Ray's own files: a short path (sockets have a limit), one per data directory and user."""
+    """Where Ray keeps its own files: a short path (sockets have a limit), one per data directory and user."""
     digest = blake2b(str(data_dir.resolve()).encode(), digest_size=5).hexdigest()
     return Path(tempfile.gettempdir()) / f"lastunit-{os.getuid()}-{digest}"
 
 
+def _private(folder: Path) -> Path:
+    """A folder that is ours alone, for Ray lets everybody write in its own. PermissionError if it is another's."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to somebody else")
+    folder.chmod(0o700)
+    return folder
+
+
 def start_ray(config: HostConfig) -> dict[str, str]:
     """Join the cluster at ``ray_address``, or start one on this machine with its dashboard on loopback."""
-    common: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "namespace": "lastunit"}
+    common: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if config.ray_address is not None:
         context: Any = ray.init(address=config.ray_address, **common)
     else:
@@ -63,7 +82,7 @@ def start_ray(config: HostConfig) -> dict[str, str]:
             include_dashboard=True,
             dashboard_host="127.0.0.1",
             dashboard_port=config.dashboard_port,
-            _temp_dir=str(ray_temp_dir(Path(config.data_dir))),
+            _temp_dir=str(_private(ray_temp_dir(Path(config.data_dir))) / "ray"),
             **common,
         )
     info = context.address_info
@@ -77,12 +96,12 @@ class Host:
     def __init__(self, config: HostConfig) -> None:
         self._config = config
         self._settings = Settings(**json.loads(config.settings))
+        self.namespace = ""
         self._names: list[tuple[str, str]] = []
-        self._handles: dict[str, Any] = {}
-        self._silent = 0
+        self._eyes: list[Eye] = []
 
     async def prepare(self) -> None:
-        """Migrations and shards, before anybody may own one."""
+        """Migrations, the installation's name and shards, before anybody may own one."""
         await migrate(self._config.dsn)
         pool = await open_pool(self._config.dsn, 1)
         settings = self._settings
@@ -93,58 +112,106 @@ class Host:
         }
         await directory.ensure_shards(pool, counts)
         tables = await directory.load_tables(pool)
+        self.namespace = await directory.claim_namespace(pool)
         await pool.close()
         self._names = [(kind, shard) for kind, table in tables.items() for shard in table.shards]
         self._names.append((SANDBOX, SANDBOX))
 
     async def create_actors(self) -> None:
         """All side by side; returns when every one has recovered and answers."""
-        for kind, name in self._names:
-            self._handles[name] = self._create(kind, name)
-        await asyncio.gather(*(handle.status.remote() for handle in self._handles.values()))
+        await asyncio.gather(*(self._clear(name) for _, name in self._names))
+        self._eyes = [Eye(kind, name, self._create(kind, name)) for kind, name in self._names]
+        await asyncio.gather(*(eye.handle.status.remote() for eye in self._eyes))
+
+    def end_actors(self) -> None:
+        """In somebody else's Ray cluster nothing of ours stays behind."""
+        for eye in self._eyes:
+            ray.kill(eye.handle, no_restart=True)
 
     def _create(self, kind: str, name: str) -> Any:
+        return actor_classes.create(kind, name, self._actor_config(name))
+
+    def _actor_config(self, name: str) -> ActorConfig:
         settings = self._settings
-        return actor_classes.create(
-            kind,
-            name,
-            ActorConfig(
-                shard=name,
-                dsn=self._config.dsn,
-                policy=settings.policy(),
-                cart_policy=settings.cart_policy(),
-                gateway_timeout_s=settings.gateway_timeout_s,
-                sandbox_latency_ms=settings.sandbox_latency_ms,
-                max_queue=settings.max_queue,
-            ),
+        return ActorConfig(
+            shard=name,
+            dsn=self._config.dsn,
+            namespace=self.namespace,
+            run=self._config.run,
+            policy=settings.policy(),
+            cart_policy=settings.cart_policy(),
+            gateway_timeout_s=settings.gateway_timeout_s,
+            sandbox_latency_ms=settings.sandbox_latency_ms,
+            max_queue=settings.max_queue,
         )
+
+    async def _clear(self, name: str) -> None:
+        """End an actor of this name that is there already, unless it is configured as we would configure it."""
+        try:
+            found = await transport.find_actor(name, self.namespace)
+        except ValueError:
+            return
+        with contextlib.suppress(TimeoutError, ray.exceptions.RayError):
+            status = await asyncio.wait_for(found.status.remote(), LOOK_S)
+            if status["config"] == self._actor_config(name).digest():
+                return
+        log.warning("ending an actor of an earlier start", actor=name)
+        ray.kill(found, no_restart=True)
+        async with asyncio.timeout(NAME_FREE_S):
+            while await self._is_named(name):  # noqa: ASYNC110 - Ray does not tell
+                await asyncio.sleep(WATCH_S / 10)
+
+    async def _is_named(self, name: str) -> bool:
+        try:
+            await transport.find_actor(name, self.namespace)
+        except ValueError:
+            return False
+        return True
 
     async def watch(self) -> None:
         """Look after every actor until Ray itself is lost."""
-        while self._silent < LOST_AFTER:
+        lost = 0
+        while lost < LOST_AFTER:
             await asyncio.sleep(WATCH_S)
-            answers = await asyncio.gather(*(self._look(kind, name) for kind, name in self._names))
-            self._silent = 0 if any(answers) else self._silent + 1
+            answers = await asyncio.gather(*(self._look(eye) for eye in self._eyes))
+            if all(answers):
+                lost = 0
+            elif await self._ray_answers():
+                lost = 0
+                await self._end_hung()
+            else:
+                lost = 0 if any(answers) else lost + 1
         log.error("Ray is gone")
 
-    async def _look(self, kind: str, name: str) -> bool:
+    async def _look(self, eye: Eye) -> bool:
         """Whether Ray answers for this actor; one that is dead for good is created again."""
-        try:
-            await asyncio.wait_for(self._handles[name].status.remote(), SILENT_S)
-        except ray.exceptions.ActorUnavailableError:
-            return True  # it is being constructed again
-        except ray.exceptions.ActorDiedError:
-            log.warning("actor is gone, creating it again", actor=name)
+        sign = await eye.look()
+        if sign == "silent":
+            log.warning("no sign of life", actor=eye.name)
+            return False
+        if sign == "gone":
+            log.warning("actor is gone, creating it again", actor=eye.name)
             try:
-                self._handles[name] = await asyncio.to_thread(self._create, kind, name)
+                eye.handle = await asyncio.to_thread(self._create, eye.kind, eye.name)
             except Exception as error:
-                log.warning("could not create the actor", actor=name, error=str(error))
+                log.warning("could not create the actor", actor=eye.name, error=str(error))
                 return False
-            return True
-        except (TimeoutError, ray.exceptions.RayError, ConnectionError) as error:
-            log.warning("no sign of life", actor=name, error=type(error).__name__)
+        return True
+
+    async def _ray_answers(self) -> bool:
+        try:
+            await asyncio.wait_for(self._is_named(SANDBOX), LOOKUP_S)
+        except (TimeoutError, ray.exceptions.RayError, ConnectionError):
             return False
         return True
+
+    async def _end_hung(self) -> None:
+        """Ray ends the process, a stopped one too, and constructs the actor again: its epoch fences the old one."""
+        for eye in self._eyes:
+            if eye.hung:
+                log.error("actor is hung, ending its process", actor=eye.name)
+                eye.forgive()
+                ray.kill(eye.handle, no_restart=False)  # only sends: it does not wait, not even for a lost Ray
 
 
 async def run(config: HostConfig) -> int:
@@ -165,16 +232,10 @@ async def run(config: HostConfig) -> int:
     if stopped.is_set():
         watching.cancel()
         if config.ray_address is not None:
-            _end_actors(host)
+            host.end_actors()
         ray.shutdown()
         return 0
     return RAY_LOST
-
-
-def _end_actors(host: Host) -> None:
-    """In somebody else's Ray cluster nothing of ours stays behind."""
-    for handle in host._handles.values():
-        ray.kill(handle, no_restart=True)
 
 
 def main(encoded: str) -> int:

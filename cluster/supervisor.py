@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import json
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -124,6 +125,7 @@ class Supervisor:
         self._cluster: Child | None = None
         self._api: Child | None = None
         self._facts: dict[str, Any] = {}
+        self._run = secrets.token_hex(8)
 
     async def run(self, dsn: str) -> None:
         """Serve until SIGINT or SIGTERM."""
@@ -160,6 +162,7 @@ class Supervisor:
             dsn=dsn,
             data_dir=str(self._data_dir),
             settings=self._settings.model_dump_json(),
+            run=self._run,
             ray_address=self._config.ray_address,
             dashboard_port=self._config.dashboard_port,
         )

@@ -17,7 +17,7 @@ import re
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
@@ -37,8 +37,10 @@ from gateways.sandbox_book import (
     TIMEOUT_AFTER,
     TIMEOUT_BEFORE,
     Book,
+    MemoryBook,
     Request,
     Resolve,
+    SettingsBook,
     decide,
     idempotency_key,
     outcome_of,
@@ -88,8 +90,9 @@ class _Job:
 
 
 class Sandbox:
-    """A `PaymentGateway` with a durable book. Mode and latency belong to the instance and start anew with it.
+    """A `PaymentGateway` with a durable book.
 
+    `settings_book`: where mode and latency are kept once they are `set`; without one they end with the instance.
     `no_answer_after_s`: how long a time-out token keeps silent before the sandbox gives the connection up.
     `remembered_payments`: histories kept in memory; the others are read from the book when asked about.
     """
@@ -100,6 +103,7 @@ class Sandbox:
         self,
         book: Book,
         *,
+        settings_book: SettingsBook | None = None,
         latency_ms: str = "0",
         no_answer_after_s: float = 5.0,
         remembered_payments: int = 20_000,
@@ -108,6 +112,7 @@ class Sandbox:
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._book = book
+        self._settings_book = settings_book or MemoryBook()
         self._settings = SandboxSettings("up", latency_ms)
         self._latency_range_ms = parse_latency_ms(latency_ms)
         self._no_answer_after_s = no_answer_after_s
@@ -121,17 +126,36 @@ class Sandbox:
         self._delayed: dict[int, list[_Job]] = {}
         self._wakers: set[asyncio.Task[None]] = set()
         self._authorizing: Counter[str] = Counter()
+        self._setting = asyncio.Lock()
 
     @property
     def settings(self) -> SandboxSettings:
         return self._settings
 
+    async def restore(self) -> None:
+        """Take up the mode and latency that were last set, if any were. OSError when the book is away."""
+        kept = await self._settings_book.kept_settings()
+        if kept is not None:
+            mode, latency_ms = kept
+            self.configure(mode=cast(Mode, mode), latency_ms=latency_ms)
+
+    async def set(self, *, mode: Mode | None = None, latency_ms: str | None = None) -> SandboxSettings:
+        """`configure`, durably. ValueError for a latency that is none; after an OSError nothing has changed."""
+        async with self._setting:  # one change after another: each leaves what the one before has set
+            wanted = self._changed(mode, latency_ms)
+            await self._settings_book.keep_settings(wanted.mode, wanted.latency_ms)
+            return self.configure(mode=wanted.mode, latency_ms=wanted.latency_ms)
+
     def configure(self, *, mode: Mode | None = None, latency_ms: str | None = None) -> SandboxSettings:
         """Change mode or latency for calls that arrive from now on. ValueError for a latency that is none."""
-        if latency_ms is not None:
-            self._latency_range_ms = parse_latency_ms(latency_ms)
-        self._settings = SandboxSettings(mode or self._settings.mode, latency_ms or self._settings.latency_ms)
+        self._settings = self._changed(mode, latency_ms)
+        self._latency_range_ms = parse_latency_ms(self._settings.latency_ms)
         return self._settings
+
+    def _changed(self, mode: Mode | None, latency_ms: str | None) -> SandboxSettings:
+        if latency_ms is not None:
+            parse_latency_ms(latency_ms)
+        return SandboxSettings(mode or self._settings.mode, latency_ms or self._settings.latency_ms)
 
     async def call(self, request: GatewayRequest) -> Outcome:
         """Answer as a gateway would. Once let in, a request runs to its end even if the caller leaves."""

@@ -108,6 +108,18 @@ class Book(Protocol):
         ...
 
 
+class SettingsBook(Protocol):
+    """Where the gateway's mode and latency are kept. Any method raises OSError when the store cannot be reached."""
+
+    async def kept_settings(self) -> tuple[str, str] | None:
+        """The mode and latency last kept; None if there are none, or only those of another run."""
+        ...
+
+    async def keep_settings(self, mode: str, latency_ms: str) -> None:
+        """Keep them for the next instance. After an OSError they may be kept or not."""
+        ...
+
+
 class Verdict(NamedTuple):
     type: EntryType
     status: EntryStatus
@@ -298,12 +310,13 @@ def idempotency_key(request: Request) -> str | None:
 
 
 class MemoryBook:
-    """A `Book` for tests and simulations: the same conflicts as the real one, forgotten with the process."""
+    """A `Book` and `SettingsBook` for tests and simulations: the real one's conflicts, forgotten with the process."""
 
     def __init__(self) -> None:
         self._facts: dict[tuple[str, int], BookEntry] = {}
         self._keys: dict[str, BookEntry] = {}
         self._seq = itertools.count(1)
+        self._settings: tuple[str, str] | None = None
 
     async def recall(self, payment_ids: Sequence[str], keys: Sequence[str]) -> list[BookEntry]:
         await asyncio.sleep(0)
@@ -330,6 +343,14 @@ class MemoryBook:
         resolutions = {f.authorization_id: f for f in self._facts.values() if f.type == "resolution"}
         page = (f for f in self._facts.values() if f.seq > after and f.type not in ("resolution", "fault"))
         return [_resolved(fact, resolutions.get(fact.id)) for fact in itertools.islice(page, limit)]
+
+    async def kept_settings(self) -> tuple[str, str] | None:
+        await asyncio.sleep(0)
+        return self._settings
+
+    async def keep_settings(self, mode: str, latency_ms: str) -> None:
+        await asyncio.sleep(0)
+        self._settings = (mode, latency_ms)
 
     def _of(self, payment_id: str) -> Iterable[tuple[tuple[str, int], BookEntry]]:
         n = 1

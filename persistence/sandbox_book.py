@@ -1,6 +1,6 @@
 """The sandbox gateway's book in Postgres.
 
-Owns the calls of the SQL functions of migration 0002, nothing else: no rule of the gateway is here.
+Owns the calls of the SQL functions of migration 0002 and the one row of 0005: no rule of the gateway is here.
 Promises that an append is one autocommit statement whose constraints arbitrate between instances.
 Told a pool; never holds a connection between calls. The composition root hands it to the sandbox.
 """
@@ -19,6 +19,13 @@ _RECALL = "SELECT * FROM sandbox_recall($1, $2)"
 _APPEND = "SELECT sandbox_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 _PAGE = "SELECT * FROM sandbox_page($1, $2)"
 
+_KEPT_SETTINGS = "SELECT mode, latency_ms FROM sandbox_settings WHERE run = $1"
+_KEEP_SETTINGS = """
+    INSERT INTO sandbox_settings (run, mode, latency_ms) VALUES ($1, $2, $3)
+    ON CONFLICT ON CONSTRAINT sandbox_settings_pkey
+    DO UPDATE SET run = excluded.run, mode = excluded.mode, latency_ms = excluded.latency_ms
+"""
+
 _row_of = attrgetter(*(field for field in BookEntry.__struct_fields__ if field != "seq"))
 
 # A rollback is a deadlock, which only a writer that is not this class can cause; the internal error is a
@@ -33,10 +40,14 @@ _OUTAGES = (
 
 
 class SandboxBook:
-    """`gateways.sandbox_book.Book` on a pool of connections. ConnectionError when Postgres cannot serve."""
+    """`Book` and `SettingsBook` of `gateways.sandbox_book` on a pool. ConnectionError when Postgres cannot serve.
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    ``run`` is whatever the settings are kept for: those of another run are not found.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, run: str = "") -> None:
         self._pool = pool
+        self._run = run
 
     async def recall(self, payment_ids: Sequence[str], keys: Sequence[str]) -> list[BookEntry]:
         async with self._connection() as connection:
@@ -54,6 +65,15 @@ class SandboxBook:
         async with self._connection() as connection:
             rows = await connection.fetch(_PAGE, after, limit)
         return [BookEntry(*row) for row in rows]
+
+    async def kept_settings(self) -> tuple[str, str] | None:
+        async with self._connection() as connection:
+            row = await connection.fetchrow(_KEPT_SETTINGS, self._run)
+        return None if row is None else (row["mode"], row["latency_ms"])
+
+    async def keep_settings(self, mode: str, latency_ms: str) -> None:
+        async with self._connection() as connection:
+            await connection.execute(_KEEP_SETTINGS, self._run, mode, latency_ms)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:

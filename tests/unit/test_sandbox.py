@@ -252,6 +252,45 @@ async def test_forgotten_payments_are_read_again() -> None:
     assert book.reads > 0
 
 
+class AwayBook(MemoryBook):
+    """Its settings cannot be kept."""
+
+    async def keep_settings(self, mode: str, latency_ms: str) -> None:
+        await super().keep_settings(mode, latency_ms)
+        raise ConnectionError
+
+
+async def test_what_is_set_is_there_in_the_next_instance() -> None:
+    """Each change leaves what the one before has set; what nobody set is as the instance was told."""
+    book = MemoryBook()
+    first = Sandbox(MemoryBook(), settings_book=book, latency_ms="20")
+    await first.restore()
+    assert first.settings == SandboxSettings("up", "20")
+    set_both = await asyncio.gather(first.set(mode="error"), first.set(latency_ms="1000-3000"))
+    assert set_both[-1] == first.settings == SandboxSettings("error", "1000-3000")
+    heir = Sandbox(MemoryBook(), settings_book=book, latency_ms="20")
+    await heir.restore()
+    assert heir.settings == SandboxSettings("error", "1000-3000")
+    assert await heir.call(authorize()) == Unknown("http_500")
+
+
+async def test_what_cannot_be_kept_is_not_set() -> None:
+    """An operator's change that was acknowledged is there after a crash; one that was not changes nothing."""
+    sandbox = Sandbox(MemoryBook(), settings_book=AwayBook(), latency_ms="20")
+    with pytest.raises(ConnectionError):
+        await sandbox.set(mode="down")
+    assert sandbox.settings == SandboxSettings("up", "20")
+    assert await sandbox.call(authorize()) != Unknown("connection_refused")
+
+
+@pytest.mark.parametrize("text", ["fast", "3000-1000", "-1"])
+async def test_a_latency_that_is_none_is_not_kept(text: str) -> None:
+    book = MemoryBook()
+    with pytest.raises(ValueError, match="latency_ms"):
+        await Sandbox(MemoryBook(), settings_book=book).set(latency_ms=text)
+    assert await book.kept_settings() is None
+
+
 class LosingBook(MemoryBook):
     """Refuses every append, as if another instance were always first."""
 
