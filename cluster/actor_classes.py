@@ -11,6 +11,7 @@ import asyncio
 import os
 import threading
 import time
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -211,31 +212,35 @@ class SandboxGateway(_Process):
         )
         await self._sandbox.restore()
         self.office = PostOffice(self._submit, COMMANDS["sandbox"])
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._answers: set[asyncio.Future[Any]] = set()  # references: the loop keeps none
         spare_the_collector()
 
     async def status(self) -> dict[str, Any]:
         return {**self._identity(), **msgspec.to_builtins(self._sandbox.settings)}
 
     def _submit(self, request: Any, ticket: Any) -> None:
-        task = asyncio.get_running_loop().create_task(self._answer(request, ticket))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _answer(self, request: Any, ticket: Any) -> None:
         """Replies travel on their own: one that has to wait does not hold up its batch."""
-        answer = asyncio.ensure_future(self._reply_to(request))
+        if isinstance(request, SetSandbox | ResolvePayment | ReadBook):
+            answer: asyncio.Future[Any] = asyncio.ensure_future(self._operate(request))
+        else:
+            answer = self._sandbox.begin(request)
+        self._answers.add(answer)
+        answer.add_done_callback(partial(self._answered, request, ticket))
         if self._sandbox.settings.latency_ms != "0" or getattr(request, "token", "").startswith("pm_sandbox"):
             ticket.later()
-        try:
-            ticket.reply(await answer)
-        except Exception as error:
-            # Its own book is away, say: an answer all the same, or everybody behind this one would wait.
-            log.exception("sandbox failed", request=type(request).__name__)
-            own = isinstance(request, SetSandbox | ReadBook)
-            ticket.reply(SandboxProblem("The sandbox cannot say now.") if own else Unknown(type(error).__name__))
 
-    async def _reply_to(self, request: Any) -> Any:
+    def _answered(self, request: Any, ticket: Any, answer: asyncio.Future[Any]) -> None:
+        self._answers.discard(answer)
+        error = answer.exception()
+        if error is None:
+            ticket.reply(answer.result())
+            return
+        # Its own book is away, say: an answer all the same, or everybody behind this one would wait.
+        log.error("sandbox failed", request=type(request).__name__, error=repr(error))
+        own = isinstance(request, SetSandbox | ReadBook)
+        ticket.reply(SandboxProblem("The sandbox cannot say now.") if own else Unknown(type(error).__name__))
+
+    async def _operate(self, request: SetSandbox | ResolvePayment | ReadBook) -> Any:
         match request:
             case SetSandbox():
                 try:
@@ -247,8 +252,6 @@ class SandboxGateway(_Process):
                 return await self._sandbox.resolve(request.payment_id, request.outcome)
             case ReadBook():
                 return BookPage(await self._sandbox.entries(request.after, request.limit))
-            case _:
-                return await self._sandbox.call(request)
 
     def __repr__(self) -> str:
         return "SandboxGateway()"

@@ -26,7 +26,6 @@ from domain import checkout_model as model
 from domain.messages import Command, Refusal, Replayed
 from persistence.audit import audit
 
-WATCH_WAIT_S = 25.0
 SIGN_OF_LIFE_S = 2.0
 MOST_UNANSWERED = 50_000  # commands of this process to one shard
 ENDED = ("completed", "canceled")
@@ -48,7 +47,7 @@ class RayEngine:
             await router.close()
         await self._sandbox.close()
 
-    async def ask(self, command: Command, wait_s: float = DEFAULT_WAIT_S) -> Answer:
+    async def ask(self, command: Command, wait_s: float | None = DEFAULT_WAIT_S) -> Answer:
         kind, key = _address(command)
         router = self._routers[kind]
         shard = router.table.shard_of(key) if key is not None else router.table.shards[0]
@@ -78,9 +77,7 @@ class RayEngine:
         while True:
             command = Watch(command_id=b"", checkout_id=checkout_id, known_version=known)
             try:
-                answer = await self.ask(command, WATCH_WAIT_S)
-            except StillPending:
-                continue
+                answer = await self.ask(command, None)
             except Busy as busy:
                 await asyncio.sleep(busy.retry_after_s)
                 continue
