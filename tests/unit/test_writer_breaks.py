@@ -2,61 +2,53 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
-
 import pytest
 
-from actors.cores import StockCore
-from actors.event_sourced import EventSourced
-from domain.catalog import Product
-from domain.stock_model import PutProduct
-from persistence.journal import Flush, Lease
+from persistence.journal import Corrupt
+from tests.support.virtual_time import idle, virtual_time
+from tests.unit.toy_shard import SHARD, Owner, ToyDatabase, started
 
 
-class BrokenJournal:
-    """An empty journal whose appends fail in a way that no contract names."""
-
-    async def take(self, shard: str) -> Lease:
-        return Lease(1, 0, 1)
-
-    async def owns(self, shard: str, epoch: int) -> bool:
-        return True
-
-    async def append(self, epoch: int, flush: Flush) -> None:
-        raise RuntimeError("out of the blue")
-
-    async def was_written(self, flush: Flush) -> bool:
-        return False
-
-    async def awake(self, shard: str) -> AsyncIterator[Any]:
-        no_pages: tuple[Any, ...] = ()
-        for page in no_pages:
-            yield page
-
-    async def entities(self, shard: str, keys: Sequence[Any]) -> list[Any]:
-        return []
-
-    async def records(self, shard: str, tail: int, head: int) -> list[Any]:
-        return []
+@pytest.mark.parametrize("way", ["request", "answer"])
+@virtual_time
+async def test_an_unforeseen_error_of_an_append_ends_the_writer_and_nobody_is_answered(way: str) -> None:
+    owner = await started(ToyDatabase())
+    owner.wire.fail("append", RuntimeError("out of the blue"), way=way)
+    asked = [owner.add("a"), owner.add("b")]
+    await owner.left.wait()
+    asked.append(owner.add("c"))
+    await idle()
+    assert [(one.replies, one.put_off) for one in asked] == [([], 0)] * 3
 
 
-class Silent:
-    """A ticket that must not be answered."""
+@virtual_time
+async def test_an_unforeseen_error_of_a_load_ends_the_writer() -> None:
+    """Its commands would be parked for ever, and the loader's death noticed by nobody."""
+    owner = await started(ToyDatabase())
+    owner.wire.fail("entities", RuntimeError("out of the blue"))
+    asked = owner.add("a")
+    await owner.left.wait()
+    assert asked.replies == []
 
-    def reply(self, reply: Any) -> None:
-        pytest.fail(f"answered {reply} without having written it")
 
-    def later(self) -> None:
-        pytest.fail("promised an answer")
-
-
-async def test_an_unforeseen_error_ends_the_writer_and_nobody_is_answered() -> None:
-    left = asyncio.Event()
-    writer = EventSourced("stock-0", StockCore(), BrokenJournal(), lambda: 1, on_fenced=left.set)
-    await writer.recover()
-    product = Product(title="T", prices={"USD": 1})
-    writer.submit(PutProduct(command_id=b"x" * 16, sku="A", product=product), Silent())
-    await asyncio.wait_for(writer.run(), 5)
-    assert left.is_set()
+@pytest.mark.parametrize("damage", ["flipped bit", "moved", "missing", "cut short"])
+@virtual_time
+async def test_a_damaged_journal_is_named_and_nothing_of_it_is_served(damage: str) -> None:
+    database = ToyDatabase()
+    owner = await started(database)
+    for _ in range(3):
+        await owner.add("a").answer()
+    await owner.crash()
+    shard = database.shards[SHARD]
+    match damage:
+        case "flipped bit":
+            events = shard.journal[2].events
+            shard.journal[2] = shard.journal[2]._replace(events=events[:-1] + bytes([events[-1] ^ 1]))
+        case "moved":
+            shard.journal[1], shard.journal[2] = shard.journal[2], shard.journal[1]
+        case "missing":
+            del shard.journal[2]
+        case "cut short":
+            del shard.journal[3]
+    with pytest.raises(Corrupt, match=SHARD):
+        await Owner(database).start()
