@@ -76,13 +76,11 @@ class _Saga:
 
     def more_to_come(self) -> bool:
         """Whether another wanted action is on its first try; for one that is tried again nobody waits."""
-        if len(self.running) == len(self.outcomes):
+        if len(self.wanted) < 2:
             return False
-        told = {name for name, _ in self.outcomes}
-        return any(
-            action.name in self.running and action.name not in told and action.name not in self.tries
-            for action in self.wanted
-        )
+        told = [name for name, _ in self.outcomes]
+        awaited = [action.name for action in self.wanted if action.name not in told]
+        return any(name in self.running and name not in self.tries for name in awaited)
 
 
 class CheckoutCoordinator:

@@ -2,7 +2,8 @@
 
 Owns, per entity, the first journal record that its newer and its older stored generation lack. Promises that
 the journal is only cut below what every older generation needs, and that a full round through all changed
-entities takes at most `REPLAY_EVENTS` events. Pure bookkeeping; `actors.event_sourced` asks it.
+entities takes `ROUND_EVENTS` events: a change waits at most two rounds for the newer generation and two more for
+the older, so that a replay stays below 100,000 events. Pure bookkeeping; `actors.shard_memory` asks it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import islice
 from domain.messages import Key
 from persistence.journal import Snapshot
 
-REPLAY_EVENTS = 50_000  # one round of writing; with two generations replay stays below 100,000 events
+ROUND_EVENTS = 25_000
 AT_LEAST = 4  # entities a flush
 
 
@@ -24,7 +25,9 @@ class SnapshotQueue:
         self._waiting: dict[Key, tuple[int, int]] = {}
         self._stored: set[Key] = set()
         self._at_rest: list[Key] = []
-        self._round = 0
+        self._pace = 0  # entities of this round
+        self._left = 0  # of which so many are still to be written
+        self._until_look = 0
         self._tail = 0
 
     def __contains__(self, key: Key) -> bool:
@@ -63,7 +66,12 @@ class SnapshotQueue:
 
     def due(self, events: int) -> list[Key]:
         """The next entities to write, with a flush of so many events."""
-        return list(islice(self._waiting, max(AT_LEAST, len(self._waiting) * 2 * events // REPLAY_EVENTS + 1)))
+        if self._left <= 0:
+            self._left = self._pace = len(self._waiting)
+        # By the round's size, not by what is left of it: else the last of a burst would wait almost for ever.
+        share = max(AT_LEAST, -(-self._pace * events // ROUND_EVENTS))
+        self._left -= share
+        return list(islice(self._waiting, share))
 
     def written(self, snapshots: Iterable[Snapshot]) -> None:
         """The flush with these snapshots is durable: what was the newer generation is now the older."""
@@ -77,7 +85,7 @@ class SnapshotQueue:
                 self._at_rest.append(snapshot.key)
             elif lacks[1]:
                 self._waiting[snapshot.key] = (lacks[1], 0)
-            self._round -= 1
+            self._until_look -= 1
 
     def stored_at_rest(self) -> list[Key]:
         """Entities stored for good since this was last asked."""
@@ -86,9 +94,9 @@ class SnapshotQueue:
 
     def tail(self, seq: int) -> int:
         """The first record still needed; looked for once a round, 0 in between."""
-        if self._round > 0:
+        if self._until_look > 0:
             return 0
-        self._round = max(len(self._waiting), 1_000)
+        self._until_look = max(len(self._waiting), 1_000)
         needed = min((lacks[0] for lacks in self._waiting.values()), default=seq)
         if needed <= self._tail:
             return 0

@@ -53,12 +53,9 @@ class RayEngine:
         shard = router.table.shard_of(key) if key is not None else router.table.shards[0]
         if len(router.mailboxes[shard]) >= MOST_UNANSWERED:
             raise Busy
-        future = router.ask_shard(shard, command)
-        # Not wait_for: giving up waiting must not take back what is on its way.
-        done, _ = await asyncio.wait({future}, timeout=wait_s)
-        if not done:
+        reply = await _within(router.ask_shard(shard, command), wait_s)
+        if reply is None:
             raise StillPending
-        reply = future.result()
         if isinstance(reply, Refusal) and reply.code == "busy":
             raise Busy
         if isinstance(reply, Replayed):
@@ -102,11 +99,9 @@ class RayEngine:
         return rules
 
     async def sandbox(self, request: SandboxRequest) -> Any:
-        future = self._sandbox.ask(request)
-        done, _ = await asyncio.wait({future}, timeout=DEFAULT_WAIT_S)
-        if not done:
+        reply = await _within(self._sandbox.ask(request), DEFAULT_WAIT_S)
+        if reply is None:
             raise Busy
-        reply = future.result()
         if isinstance(reply, messages.SandboxProblem):
             raise Busy
         return reply.entries if isinstance(request, ReadBook) else reply
@@ -140,6 +135,28 @@ class RayEngine:
                 return dict(await handle.status.remote())
         except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
             return {"shard": name, "error": type(error).__name__}
+
+
+async def _within(future: asyncio.Future[Any], wait_s: float | None) -> Any:
+    """The reply, or None when it takes longer. Giving up waiting takes nothing back of what is on its way.
+
+    What `asyncio.wait` does for one future, at a third of the price: this is on the way of every request.
+    """
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+    future.add_done_callback(lambda _: _wake(waiter))
+    timer = loop.call_later(wait_s, _wake, waiter) if wait_s is not None else None
+    try:
+        await waiter
+    finally:
+        if timer is not None:
+            timer.cancel()
+    return future.result() if future.done() else None
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _address(command: Command) -> tuple[str, str | None]:

@@ -1,0 +1,58 @@
+"""How many events a replay may have: whatever changes how often, no more than the design allows."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.snapshots import SnapshotQueue
+from domain.messages import Key
+from persistence.journal import Snapshot
+
+MOST_REPLAYED = 100_000
+FLUSH_EVENTS = 500
+
+
+def worst_replay(bursts: list[tuple[int, int]]) -> int:
+    """The most events that the journal ever has to keep. A burst: so many flushes, over so many entities."""
+    queue, worst, seq = SnapshotQueue(), 0, 0
+    needed: dict[Key, tuple[int, int]] = {}  # what each generation lacks, worked out beside the queue
+    for flushes, entities in bursts:
+        for n in range(flushes):
+            seq += 1
+            for event in range(FLUSH_EVENTS):
+                key = ("box", str((n * FLUSH_EVENTS + event) % entities))
+                queue.dirty(key, seq)
+                older, newer = needed.get(key, (seq, 0))
+                needed[key] = (older, newer or seq)
+            due = queue.due(FLUSH_EVENTS)
+            queue.written([Snapshot(key, seq, b"") for key in due])
+            for key in due:
+                older, newer = needed.pop(key)
+                if newer:
+                    needed[key] = (newer, 0)
+            oldest = min((older for older, _ in needed.values()), default=seq + 1)
+            worst = max(worst, (seq + 1 - oldest) * FLUSH_EVENTS)
+    return worst
+
+
+@pytest.mark.parametrize(
+    "bursts",
+    [
+        [(20, 10_000), (600, 1)],
+        [(20, 10_000), (600, 500)],
+        [(1, 1), (600, 1)],
+        [(400, 20_000)],
+        [(10, 5_000), (100, 1), (10, 5_000), (400, 1)],
+    ],
+    ids=["a sale of one after a large import", "of some", "one entity", "many", "twice"],
+)
+def test_a_replay_is_bounded_whatever_is_busy(bursts: list[tuple[int, int]]) -> None:
+    assert worst_replay(bursts) <= MOST_REPLAYED
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 8_000)), min_size=1, max_size=5))
+def test_a_replay_is_bounded_whatever_comes(bursts: list[tuple[int, int]]) -> None:
+    assert worst_replay([*bursts, (250, 1)]) <= MOST_REPLAYED
