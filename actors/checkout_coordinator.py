@@ -212,7 +212,10 @@ class CheckoutCoordinator:
             if isinstance(action, model.CallGateway):
                 result = model.LegOutcome(action.leg, result)
             saga.outcomes.append((action.name, result))
-        # What runs side by side for one saga comes back together: one command, one event, one look at its state.
+            self._hand_in(saga)
+
+    def _hand_in(self, saga: _Saga) -> None:
+        """What ran side by side for one saga comes back together: one command, one event, one look at its state."""
         if saga.outcomes and not saga.more_to_come():
             outcomes, saga.outcomes = saga.outcomes, []
             step = model.Stepped(command_id=b"", checkout_id=saga.state.id, outcomes=tuple(outcomes))
@@ -230,6 +233,7 @@ class CheckoutCoordinator:
             else:
                 saga.tries.pop(name, None)
         self._pursue(saga)
+        self._hand_in(saga)  # some may have waited for what has just been told, or has come to nothing
 
     # ── time ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -75,7 +75,8 @@ class StockTally:
                 text = f"{state.id} is {state.phase}, but nothing is pinned for it of {', '.join(unheld)}."
                 yield Violation("hold_missing", key, text)
         if late:
-            yield from _unfinished(state, any(part.live and part.legs for part in parts))
+            held = any(part.live and part.legs for part in parts)
+            yield from _unfinished(state, held, sold.keys() >= accounts(state.wanted).keys())
 
     def leftovers(self) -> Iterator[Violation]:
         """Once every checkout has passed: holds that none of them has."""
@@ -118,15 +119,14 @@ def _sold(state: Checkout, parts: Iterable[Hold]) -> Mapping[str, int]:
     return {account: units for account, units in accounts(state.wanted).items() if account not in unsold}
 
 
-def _unfinished(state: Checkout, held: bool) -> Iterator[Violation]:
-    """What should have happened to the units of a checkout by now. `held`: its hold lives."""
-    confirmed = "confirm" in state.steps
-    if held and (confirmed or state.phase in _ENDED):
+def _unfinished(state: Checkout, held: bool, sold: bool) -> Iterator[Violation]:
+    """What should have happened to the units of a checkout by now. `held`: its hold lives; `sold`: stock knows."""
+    if held and (sold or state.phase in _ENDED):
         text = f"{state.id} has ended ({state.phase}), its hold has not."
         yield Violation("hold_orphaned", ids.body(state.id), text)
     if state.order is None:
         return
-    if not confirmed:
+    if not sold:
         yield Violation("units_not_confirmed", state.order.id, f"It is {state.order.status}, but not sold.")
     if state.order.status == "canceled" and "give_back" not in state.steps:
         text = "It is canceled, but its units are not back in stock."

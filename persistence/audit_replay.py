@@ -204,8 +204,10 @@ class ShardReplay:
     def _born_in_journal(self, key: Key, events: Sequence[tuple[int, Any]]) -> Any:
         """An entity without a snapshot: it is new, or no more and its beginning is cut away."""
         state = self._apply(key, None, events, 0, self.shard.head)
-        whole = self._begins(key, events[0][1])
-        if not whole and (state is not None or not self._ends(key, events)) and not self.damaged_seq:
+        # What ended and was begun again is what it was begun as.
+        ends = [i for i, (_, event) in enumerate(events) if self._ends(key, event)]
+        life = events[ends[-1] + 1 :] if ends else events
+        if life and not self._begins(key, life[0][1]) and not self.damaged_seq:
             text = "The journal goes on with it, but neither a snapshot nor a record begins it."
             self._report(Violation("snapshot_missing", _name(key), text))
         return state
@@ -217,10 +219,10 @@ class ShardReplay:
         except _CANNOT_APPLY:
             return False
 
-    def _ends(self, key: Key, events: Sequence[tuple[int, Any]]) -> bool:
-        """Whether the last event lets go of the entity: then nothing but that was left to be told of it."""
+    def _ends(self, key: Key, event: Any) -> bool:
+        """Whether the event lets go of the entity."""
         try:
-            return self._core.evolve(key, None, events[-1][1]) is None
+            return self._core.evolve(key, None, event) is None
         except _CANNOT_APPLY:
             return False
 

@@ -15,11 +15,11 @@ import pytest_asyncio
 from domain import checkout_model as model
 from domain import ids
 from domain.checkout_model import Policy
-from domain.ledger_events import Account
+from domain.ledger_events import Account, Dropped, Forgotten, Released
 from domain.messages import Refusal
 from domain.stock_model import Stock, Take
 from persistence.audit import AuditReport, audit
-from persistence.journal import order_crc, snapshot_crc
+from persistence.journal import Flush, PostgresJournal, order_crc, snapshot_crc
 from tests.conftest import dsn_of
 from tests.support.damages import DAMAGES, ORDER, Damage
 from tests.support.engine_harness import VISA, Engine, clock_ms, engine, until
@@ -258,6 +258,25 @@ async def test_a_hold_that_no_checkout_has_is_orphaned(database: str) -> None:
         )
         await e._routers["stock"].ask_shard("stock-0", take)
         assert found(await look(e.pool)) == {("hold_orphaned", "0123456789abcdef")}
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [((Dropped("x"), Released("x", {}, 1)), set()), ((Dropped("x"),), set()), ((Forgotten("x", 1),), {"hold/x"})],
+    ids=["forgotten and released again", "forgotten", "neither begun nor ended"],
+)
+async def test_what_ended_and_was_begun_again_is_no_finding(
+    database: str, ends: tuple[Any, ...], expected: set[str]
+) -> None:
+    """The journal of its first life is cut away: its second one begins it. What goes on must have begun."""
+    async with engine(database) as e:
+        await e.shelve({"A": 5})
+        await e.kill()
+        journal = PostgresJournal(e.pool)
+        lease = await journal.take("stock-0")
+        flush = Flush("stock-0", lease.head, 0, clock_ms(), len(ends), msgspec.msgpack.encode(ends), (), (), ())
+        await journal.append(lease.epoch, flush)
+        assert found(await look(e.pool)) == {("snapshot_missing", subject) for subject in expected}
 
 
 async def test_a_hold_beyond_its_time_is_overdue(database: str) -> None:

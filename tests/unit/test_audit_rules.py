@@ -97,7 +97,7 @@ STOCK_WRONGS = [
     ("reserved for nobody", Account(5, 0, 1), [], [], ["held_mismatch"]),
     ("sold to nobody", Account(5, 1), [], [], ["sold_mismatch"]),
     ("an order of units that were not sold", Account(5), [], [placed()], ["sold_mismatch"]),
-    ("an order whose hold is gone unsold", Account(5), [], [UNCONFIRMED], ["sold_mismatch", "units_not_confirmed"]),
+    ("an order whose hold is gone unsold", Account(5), [], [UNCONFIRMED], ["sold_mismatch"]),
     ("a hold without a checkout", Account(5, 0, 2), [hold("held")], [], ["hold_orphaned"]),
     (
         "a hold whose checkout was canceled",

@@ -103,6 +103,48 @@ async def test_what_a_canceled_order_gave_back_is_forgotten_in_the_end() -> None
     assert len(bench.desk.forgotten) == 1
 
 
+@virtual_time
+async def test_an_outcome_that_comes_while_another_is_being_written_is_not_left_behind() -> None:
+    """The capture's second try ends while the confirmation's outcome is on its way into the journal."""
+    bench = await opened()
+    asked = bench.submit(bench.shop.start(express=CARD))
+    for begun in (1, 2):
+        await bench.desk.has_begun(begun)
+        _, action = bench.desk.begun[-1]
+        bench.desk.answer(action.name, outcome(bench.shop, action))
+    await bench.desk.has_begun(4)
+    assert (await answers(asked))[0].status == 200
+    (_, capture), (_, confirm) = bench.desk.begun[2:]
+    bench.desk.answer(capture.name, Refusal("busy"))
+    gate = bench.wire.stop("append")
+    bench.desk.answer(confirm.name, outcome(bench.shop, confirm))
+    await gate.reached.wait()
+    await bench.desk.has_begun(5)
+    bench.desk.answer(capture.name, outcome(bench.shop, capture))
+    await idle()
+    gate.open()
+    await until(lambda: bench.actor.live == 0)
+
+
+@virtual_time
+async def test_outcomes_that_come_side_by_side_are_one_record() -> None:
+    """For an action that has come to nothing before, nobody waits."""
+    bench = await opened()
+    bench.submit(bench.shop.start(express=CARD))
+    for begun in (1, 2):
+        await bench.desk.has_begun(begun)
+        _, action = bench.desk.begun[-1]
+        bench.desk.answer(action.name, outcome(bench.shop, action))
+    await bench.desk.has_begun(4)
+    await idle()
+    head = bench.actor.writer.lease.head
+    for _, action in bench.desk.begun[2:]:
+        bench.desk.answer(action.name, outcome(bench.shop, action))
+        await idle()
+    await until(lambda: bench.actor.live == 0)
+    assert bench.actor.writer.lease.head == head + 1
+
+
 # ── again and again ─────────────────────────────────────────────────────────────────────────────────────
 
 NO_OUTCOMES = [Refusal("busy"), Refusal("internal_error"), ConnectionResetError("lost")]

@@ -1,0 +1,105 @@
+"""`python -m tests.simulation`: many seeds, or one again; exit 1 if a seed found something.
+
+--seeds N [--first F]   run N seeds from F on; each that fails prints the line that replays it
+--seed S [--trace]      run one seed, with everything that happened in it
+--coverage              how often each fault, step, refusal and recovery path was met
+--ablate NAME           without a safeguard, until the simulation finds out; `all` for a table of them
+--without / --with      faults to leave out, or to take in that are left out by default
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from tests.simulation.ablations import ABLATIONS, WEATHER, without
+from tests.simulation.coverage import table
+from tests.simulation.run import Result, simulate
+from tests.simulation.weather import NOT_PROMISED, WORST
+
+SEEDS_MOST = 10_000  # within which the simulation must notice that a safeguard is missing
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options().parse_args(arguments)
+    left_out = (NOT_PROMISED | frozenset(options.without)) - frozenset(options.including)
+    if options.ablate:
+        return _ablate(list(ABLATIONS) if options.ablate == "all" else [options.ablate], options.first)
+    if options.seed is not None:
+        result = simulate(options.seed, without=left_out, trace=options.trace)
+        _say(*result.trace)
+        _tell(result, left_out)
+        _say(f"seed {result.seed}: {result.events} callbacks, digest {result.digest}")
+        return bool(result.violations)
+    return _run(range(options.first, options.first + options.seeds), left_out, coverage=options.coverage)
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--trace", action="store_true")
+    parser.add_argument("--coverage", action="store_true")
+    parser.add_argument("--ablate", choices=["all", *ABLATIONS])
+    parser.add_argument("--without", action="append", choices=WORST, default=[])
+    parser.add_argument("--with", dest="including", action="append", choices=sorted(NOT_PROMISED), default=[])
+    return parser
+
+
+def _run(seeds: range, left_out: frozenset[str], *, coverage: bool) -> int:
+    began_s, failed, met = time.process_time(), 0, Counter[str]()
+    for seed in seeds:
+        result = simulate(seed, without=left_out)
+        met += result.counts
+        failed += bool(result.violations)
+        _tell(result, left_out)
+    spent_s = time.process_time() - began_s
+    if coverage:
+        _say(*table(met))
+    _say(f"{len(seeds)} seeds, {failed} failed, {len(seeds) / spent_s:.1f} seeds a second of one core")
+    return bool(failed)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _tell(result: Result, left_out: frozenset[str]) -> None:
+    if not result.violations:
+        return
+    flags = [f" --without {fault}" for fault in sorted(left_out - NOT_PROMISED)]
+    flags += [f" --with {fault}" for fault in sorted(NOT_PROMISED - left_out)]
+    _say(f"python -m tests.simulation --seed {result.seed}{''.join(flags)}  # {result.violations[0]}")
+
+
+def seeds_to_find(name: str, first: int = 0, most: int = SEEDS_MOST) -> Result | None:
+    """The first seed that finds out that this safeguard is missing, in the weather that it is for."""
+    with without(name):
+        return next((result for result in _results(name, first, most) if result.violations), None)
+
+
+def _results(name: str, first: int, most: int) -> Iterator[Result]:
+    for seed in range(first, first + most):
+        yield simulate(seed, only=WEATHER.get(name, frozenset()))
+
+
+def _ablate(names: Sequence[str], first: int) -> int:
+    unnoticed = 0
+    for name in names:
+        result = seeds_to_find(name, first)
+        unnoticed += result is None
+        found = f"{result.seed - first + 1:6} seeds  {result.violations[0]}" if result else "not noticed"
+        _say(f"{name:32} {found[:150]}")
+    return bool(unnoticed)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        raise SystemExit(main())

@@ -1,0 +1,77 @@
+"""What a run has met, as a table; and what it should have met and has not.
+
+Owns the list of what must come up: faults, phases of the saga, its steps, refusals, recovery paths. The phases
+and steps are read from the code, so that a new one is missed here until the simulation meets it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import get_args
+
+from domain.checkout_state import Phase, UndoReason
+from tests.simulation.weather import NOT_PROMISED, WORST
+
+ENOUGH = 100  # a path met less often than this is not tested
+
+FAULTS = {
+    "slow": "net: slow",
+    "drop_request": "net: request lost",
+    "drop_answer": "net: answer lost, executed",
+    "late_request": "net: request late",
+    "silent_duplicate": "net: silent duplicate",
+    "db_slow": "db: slow",
+    "db_fails_before": "db: fails before",
+    "db_fails_after": "db: fails after",
+    "db_late": "db: late",
+    "db_refuses_order": "db: order refused",
+    "crash_per_s": "life: killed",
+    "crash_again": "life: killed in recovery",
+    "crash_at_commit": "life: struck after its commit",
+    "crash_at_step": "life: struck at a step",
+    "split_per_s": "fate: split",
+    "pause_per_s": "fate: pause",
+    "zombie_per_s": "fate: zombie",
+    "partition_per_s": "fate: partition",
+    "outage_per_s": "fate: outage",
+    "clock_jump_per_s": "fate: clock jump",
+    "gateway_trouble_per_s": "fate: gateway down",
+}
+STEPS = (
+    "BeginCart", "AskToReplace", "EndCart", "TakeStock", "pin", "unpin", "extend", "trim", "release", "confirm",
+    "give_back", "forget", "authorize", "capture", "void", "refund", "retrieve",
+)  # fmt: skip
+REFUSALS = (
+    "out_of_stock", "payment_failed", "reservation_expired", "checkout_canceled", "checkout_not_ready",
+    "completion_in_progress", "request_in_progress", "cart_expired", "cart_checked_out", "below_reserved",
+    "invalid_order_status", "already_shipped", "internal_error",
+)  # fmt: skip
+RECOVERIES = (
+    "life: left by itself", "life: recovery failed", "life: recovery overtaken", "db: executed for the dead",
+    "net: callee died", "net: reaches the old one", "net: partition", "log: fenced", "log: append of unknown outcome",
+    "log: append rejected", "log: command rejected by the database", "log: database unreachable",
+    "log: actor unreachable, asking again", "http: lost", "http: gave up waiting",
+)  # fmt: skip
+
+
+def expected() -> list[str]:
+    """Everything that a run of some size must meet."""
+    return [
+        *(FAULTS[fault] for fault in WORST if fault not in NOT_PROMISED),
+        *(f"phase: {phase}" for phase in get_args(Phase)),
+        *(f"undo: {reason}" for reason in get_args(UndoReason) if reason != "fraud"),  # nothing denies yet
+        *(f"step: {step}" for step in STEPS),
+        *(f"answer: {code}" for code in REFUSALS),
+        *RECOVERIES,
+    ]
+
+
+def rare(met: Counter[str], enough: int = ENOUGH) -> list[str]:
+    """What came up too seldom for a verdict."""
+    return [what for what in expected() if met[what] < enough]
+
+
+def table(met: Counter[str]) -> list[str]:
+    lines = [f"{count:10,}  {what}" for what, count in sorted(met.items())]
+    missed = [f"{met[what]:10,}  {what}  (fewer than {ENOUGH})" for what in rare(met)]
+    return [*lines, *(["", "met too seldom:", *missed] if missed else [])]
