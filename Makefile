@@ -2,6 +2,7 @@
 #   make run     set up, then `lastunit up $(ARGS)`
 #   make test    set up, then lint, types, the import rule and all tests; stops at the first that fails
 #   make setup   the set-up alone; quick when there is nothing to do
+#   make simulate SEEDS=1000   the deterministic simulation, with what it met (FIRST=…: another thousand)
 #   make lock    resolve requirements/*.in again (needs uv); ARGS=--upgrade for newer versions
 #   make debian  the packages the browser tests need, where there is apt and a root to use it
 #   make clean   remove everything that can be made again; data directories stay
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := setup
-.PHONY: setup setup-dev venv run test lock debian clean
+.PHONY: setup setup-dev venv run test simulate lock debian clean
 
 # What is installed is known by stamps that hold a checksum of what it was installed from: a fresh
 # checkout touches every file's time, and must not cost an installation.
@@ -57,6 +58,11 @@ test: setup-dev
 	@echo "== mypy"; $(BIN)/mypy --no-error-summary
 	@echo "== import-linter"; $(BIN)/lint-imports --no-logo
 	@echo "== pytest"; $(BIN)/python -m pytest --quiet $(ARGS)
+
+SEEDS ?= 1000
+FIRST ?= 0
+simulate: setup-dev
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) --coverage
 
 compile = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --output-file requirements/$(1).txt requirements/$(1).in $(ARGS)

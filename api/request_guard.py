@@ -23,6 +23,7 @@ from api import card_numbers
 from api.errors import Problem, field_problem, json_path
 
 MAX_BODY_BYTES = 256 * 1024
+MOST_DRAINED_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 64
 
 _METHODS_WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
@@ -85,23 +86,23 @@ class RequestGuard:
             await Problem("internal_error").response(request_id)(scope, receive, send_with_id)
 
     async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
-        declared = _header(scope, b"content-length")
-        self._check_size(int(declared) if declared.isdigit() else 0)
-        chunks, size, more = [], 0, True
-        while more:
+        header = _header(scope, b"content-length")
+        declared = int(header) if header.isdigit() else 0
+        chunks: list[bytes] = []
+        size, more = 0, declared <= MOST_DRAINED_BYTES
+        # Who is still sending does not hear an answer: what is too large is read to its end, within reason.
+        while more and size <= MOST_DRAINED_BYTES:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Disconnected
-            chunks.append(message.get("body", b""))
+            body = message.get("body", b"")
             more = message.get("more_body", False)
-            # Counted, too, because a chunked body declares nothing.
-            size += len(chunks[-1])
-            self._check_size(size)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    def _check_size(self, size: int) -> None:
-        if size > self._max_body_bytes:
+            size += len(body)  # counted, too, because a chunked body declares nothing
+            if size <= self._max_body_bytes:
+                chunks.append(body)
+        if max(size, declared) > self._max_body_bytes:
             raise Problem("request_too_large", f"A body has at most {self._max_body_bytes} bytes.")
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _request_id(scope: Scope) -> str:

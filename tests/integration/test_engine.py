@@ -279,7 +279,7 @@ async def test_a_shard_recovers_wherever_its_journal_was_cut(database: str, monk
             await e.start()
             recovered = e.nodes["stock-0"].actor.writer
             assert recovered.world == before
-            assert len(recovered._snapshots) <= 1
+            assert len(recovered._memory._snapshots) <= 1
         await assert_consistent(e)
 
 
