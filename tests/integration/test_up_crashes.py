@@ -15,7 +15,7 @@ from tests.support.sale import Sale
 from tests.support.server import Server, eventually
 
 UNITS = 100
-BUYERS = 400
+BUYERS = 1000
 AT_ONCE = 12  # few enough that the sale outlasts the killing
 
 Victim = Callable[[Server], psutil.Process]
@@ -46,7 +46,7 @@ def client(server_of_its_own: Server) -> Iterator[Client]:
 @pytest.mark.chaos
 @pytest.mark.timeout(420)
 async def test_a_sale_survives_kill_9_of_every_part_and_of_everything(client: Client) -> None:
-    """Four hundred buyers, a hundred units; every few sales another process dies, at last all of them.
+    """A thousand buyers, a hundred units; every few sales another process dies, at last all of them.
 
     Then the same command on the same directory: a hundred sold, every acknowledged order there with one
     capture, the same answers to the same keys, and a clean audit.
