@@ -34,6 +34,7 @@ from domain.messages import Key, Refusal
 log = structlog.get_logger()
 
 AGAIN_S = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
+TOGETHER_S = 0.1  # so long an outcome waits for its saga's others
 DUE_MOST = 5_000
 NOT_OUTCOMES = ("busy", "internal_error")  # refusals that say nothing about the step itself
 
@@ -159,7 +160,9 @@ class CheckoutCoordinator:
                 continue
             wanted = next_actions(state)
             if not wanted and may_rest(state):
-                self._sagas.pop(key, None)
+                rested = self._sagas.pop(key, None)
+                if rested is not None:
+                    rested.wanted = wanted
                 for hold_id in finished_holds(state):
                     self._ports.forget(hold_id, list(held_accounts(state)))
             else:
@@ -183,10 +186,17 @@ class CheckoutCoordinator:
             tries = saga.tries.get(action.name, 0)
             if tries:
                 pause_s = AGAIN_S[min(tries, len(AGAIN_S)) - 1]
-                asyncio.get_running_loop().call_later(pause_s, self._begin, saga, once_more(action))
+                asyncio.get_running_loop().call_later(pause_s, self._begin_again, saga, once_more(action))
             else:
                 # At recovery, the former incarnation may have begun it.
                 self._begin(saga, once_more(action) if self._recovering else action)
+
+    def _begin_again(self, saga: _Saga, action: model.Action) -> None:
+        """After its pause, unless it is no longer wanted."""
+        if action.name in [wanted.name for wanted in saga.wanted]:
+            self._begin(saga, action)
+        else:
+            saga.running.discard(action.name)
 
     def _begin(self, saga: _Saga, action: model.Action) -> None:
         outcome = outlived(action, self.writer.now_ms)
@@ -212,11 +222,16 @@ class CheckoutCoordinator:
             if isinstance(action, model.CallGateway):
                 result = model.LegOutcome(action.leg, result)
             saga.outcomes.append((action.name, result))
+            if len(saga.outcomes) == 1 and saga.more_to_come():
+                asyncio.get_running_loop().call_later(TOGETHER_S, self._hand_in, saga, True)
             self._hand_in(saga)
 
-    def _hand_in(self, saga: _Saga) -> None:
-        """What ran side by side for one saga comes back together: one command, one event, one look at its state."""
-        if saga.outcomes and not saga.more_to_come():
+    def _hand_in(self, saga: _Saga, late: bool = False) -> None:
+        """What ran side by side for one saga comes back together: one command, one event, one look at its state.
+
+        But nothing waits for what is ``late``: a gateway's answer must not hang on a cart that is silent.
+        """
+        if saga.outcomes and (late or not saga.more_to_come()):
             outcomes, saga.outcomes = saga.outcomes, []
             step = model.Stepped(command_id=b"", checkout_id=saga.state.id, outcomes=tuple(outcomes))
             self.writer.submit(step, _Stepping(self, saga, [name for name, _ in outcomes]))

@@ -56,7 +56,8 @@ class Mailbox:
         return len(self._open)
 
     def ask(self, command: Any) -> asyncio.Future[Any]:
-        """The reply, whenever it comes; whoever gives up waiting takes nothing back."""
+        """The reply, whenever it comes. Whoever gives up (cancels it, or says the reply themselves) takes nothing
+        back of what was sent, but it is not sent again."""
         loop = asyncio.get_running_loop()
         self._seq += 1
         future: asyncio.Future[Any] = loop.create_future()
@@ -112,9 +113,20 @@ class Mailbox:
         finally:
             self._senders -= 1
 
+    def _still_asked(self, seqs: list[int]) -> list[int]:
+        """Those that somebody waits for. What the asker has given up is not sent (again)."""
+        asked = []
+        for seq in seqs:
+            if seq in self._open:
+                if self._open[seq][1].done():
+                    del self._open[seq]
+                else:
+                    asked.append(seq)
+        return asked
+
     def _to_repeat(self, seqs: list[int]) -> list[int]:
         """Those still unanswered. A command that has to know that a copy may be about is told so."""
-        unanswered = [seq for seq in seqs if seq in self._open]
+        unanswered = self._still_asked(seqs)
         for seq in unanswered:
             command, future = self._open[seq]
             if hasattr(command, "resent"):

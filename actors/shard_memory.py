@@ -54,6 +54,7 @@ class ShardMemory:
         self._load(asleep, seqs)
         for record, events in decoded:
             self._replay(record, events, seqs, damaged)
+        self.let_unchanged_rest([snapshot.key for snapshot in asleep], Pending())
         self.replayed_events = sum(len(events) for _, events in decoded)
         return max([1, *(record.at_ms for record in records[-1:])])
 
@@ -65,7 +66,8 @@ class ShardMemory:
         for snapshot in snapshots:
             self.world[snapshot.key] = self._decoders[snapshot.key[0]].decode(snapshot.state)
             self._snapshots.stored(snapshot.key)
-            seqs[snapshot.key] = (snapshot.older_seq, snapshot.seq)
+            # What rests has one generation: the journal before it is not kept.
+            seqs[snapshot.key] = (snapshot.seq if snapshot.resting else snapshot.older_seq, snapshot.seq)
 
     def _replay(
         self, record: Record, events: Sequence[Any], seqs: Mapping[Key, tuple[int, int]], damaged: Set[Key]

@@ -20,14 +20,28 @@ from persistence.sql import sql
 
 RECOVERY_PAGE = 5_000
 
-# What asyncpg raises while Postgres restarts or cannot be reached. The internal error is a connection that
-# broke while it was handed back to its pool.
+# What asyncpg raises while Postgres restarts, is short of something, or cannot be reached. The internal error is a
+# connection that broke while it was handed back to its pool. Any other error of Postgres is a fault of ours that
+# waiting does not mend: it ends the writer, loudly.
 OUTAGES = (
-    asyncpg.PostgresError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TransactionRollbackError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     OSError,
     TimeoutError,
+)
+
+
+# What Postgres says of rows that it will never take.
+REFUSALS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.RaiseError,
+    ValueError,
 )
 
 
@@ -122,7 +136,7 @@ class PostgresJournal:
         """Write the flush in one statement. Raises `Fenced`, `AppendUnknown` or `AppendRejected`."""
         try:
             written = await self._pool.fetchval(_APPEND, *_arguments(epoch, flush))
-        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError) as error:
+        except REFUSALS as error:
             raise AppendRejected(str(error)) from error
         except OUTAGES as error:
             raise AppendUnknown(f"{type(error).__name__}: {error}") from error
