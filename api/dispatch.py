@@ -19,7 +19,7 @@ from api.auth import Caller
 from api.context import AppContext, context_of
 from api.errors import Problem, field_problem, from_refusal, from_validation
 from api.idempotency import HEADER as KEY_HEADER
-from api.idempotency import Intent
+from api.idempotency import MIN_CHARS_WITHOUT_CALLER, Intent
 from cluster.engine_types import DEFAULT_WAIT_S, Answer
 from domain import cart, checkout_refusals, ids
 from domain.cart_model import CartCommandBase
@@ -79,6 +79,20 @@ def intent_of(request: Request, caller: Caller, *, required: bool = False) -> In
         owner=caller.owner,
         required=required,
     )
+
+
+def maker_of(request: Request, caller: Caller, prefix: str) -> Caller:
+    """Who makes a new thing of this kind.
+
+    A guest who repeats the very request that made the guest, now with the token of its answer, is once more
+    nobody: it is the same request, and must not do its work (or charge) twice.
+    """
+    key = request.headers.get(KEY_HEADER, "")
+    if caller.guest_token is None or len(key) < MIN_CHARS_WITHOUT_CALLER:
+        return caller
+    nobody = Caller()
+    first = intent_of(request, nobody)
+    return nobody if ids.derive_body(first.command_id, prefix) == root_of(caller.guest_token) else caller
 
 
 def expected_version(request: Request) -> int | None:

@@ -53,7 +53,7 @@ from domain.cart_model import (
 )
 from domain.catalog import MAX_LINES, MAX_QUANTITY
 from domain.checkout_model import CartBegun, Wanted
-from domain.messages import Decision, FieldError, Key, Refusal, Replayed, World, remembered, with_answer
+from domain.messages import Decision, FieldError, Key, Refusal, Replayed, World, remembered, too_many, with_answer
 
 NOT_FOUND = Refusal("not_found", "There is no such cart, or the credentials do not open it.")
 EXPIRED = Refusal("cart_expired", "The cart was idle for too long. Restore it to go on.")
@@ -116,7 +116,11 @@ def decide(policy: CartPolicy, world: World, command: CartCommand, now_ms: int) 
         return Decision(reply=NOT_FOUND)
     if cart.refused and not isinstance(command, CreateCart):
         return Decision(reply=NOT_FOUND)
-    return _answered_before(cart, command) or _decide_known(policy, cart, command, now_ms)
+    before = _answered_before(cart, command)
+    if before is not None:
+        return before
+    refusal = too_many(cart.answers, command, now_ms)
+    return Decision(reply=refusal) if refusal is not None else _decide_known(policy, cart, command, now_ms)
 
 
 def _decide_pointer(customer: Customer | None, command: ReadCustomer | SetOpenCart) -> Decision:

@@ -67,7 +67,7 @@ from domain.checkout_model import (
 from domain.checkout_state import KIND, Checkout, Policy, Rules
 from domain.checkout_turn import Turn
 from domain.checkout_turn import evolve as evolve_checkout
-from domain.messages import KEY_REUSED, Decision, Key, Refusal, Replayed, World, remembered
+from domain.messages import KEY_REUSED, Decision, Key, Refusal, Replayed, World, remembered, too_many
 from domain.stock_model import Held, HoldState, Shortage
 
 RULES: Key = ("rules", "shop")
@@ -100,7 +100,11 @@ def decide(policy: Policy, world: World, command: AnyCommand, now_ms: int) -> De
         return turn.decision(Accepted())
     if not _opens(state, command):
         return Decision(reply=no.NOT_FOUND)
-    return _answered_before(state, command) or _decide_known(turn, command)
+    before = _answered_before(state, command)
+    if before is not None:
+        return before
+    refusal = too_many(state.answers, command, now_ms)
+    return Decision(reply=refusal) if refusal is not None else _decide_known(turn, command)
 
 
 def _decide_rules(rules: Rules, command: PutRules | ReadRules) -> Decision:

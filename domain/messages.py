@@ -22,6 +22,7 @@ Key = tuple[str, str]  # (kind, id) of an entity
 
 KEYED_ANSWER_MS = 24 * 3_600_000
 KEYLESS_ANSWER_MS = 120_000
+MOST_KEYED_ANSWERS = 200  # of one cart or checkout
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -49,6 +50,7 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="no"):
     extra: dict[str, Any] = {}
 
 
+TOO_MANY = Refusal("rate_limited", "Too many requests with keys were made here within a day. Try again later.")
 KEY_REUSED = Refusal("idempotency_key_reused", "This key was used with another request. Send a new key.")
 
 
@@ -95,6 +97,14 @@ def remembered(answers: Mapping[bytes, Answer], command: Command) -> Answer | Re
     if answer.fingerprint != command.fingerprint:
         return KEY_REUSED
     return answer
+
+
+def too_many(answers: Mapping[bytes, Answer], command: Command, now_ms: int) -> Refusal | None:
+    """Every kept answer is written again with each change: who asks for hundreds a day has to wait."""
+    if not command.fingerprint or len(answers) < MOST_KEYED_ANSWERS:
+        return None
+    kept = sum(now_ms - answer.at_ms < KEYED_ANSWER_MS for answer in answers.values() if answer.fingerprint)
+    return TOO_MANY if kept >= MOST_KEYED_ANSWERS else None
 
 
 def with_answer(

@@ -25,6 +25,7 @@ from api.dispatch import (
     ask_as_owner,
     expected_version,
     intent_of,
+    maker_of,
     new_id,
     parse,
     party_of,
@@ -70,7 +71,7 @@ _WRITE = ("not_found", "cart_expired", "cart_checked_out")
 )
 async def create_cart(request: Request) -> Response:
     """Make a cart, empty or with lines. A guest's answer holds the secret `token` that opens it."""
-    context, caller = context_of(request), await identify(request)
+    context, caller = context_of(request), maker_of(request, await identify(request), "cart")
     intent = intent_of(request, caller)
     body = parse(request, schemas.CreateCart)
     currency = body.currency or context.settings.currency

@@ -22,6 +22,7 @@ from api.dispatch import (
     ask_as_owner,
     expected_version,
     intent_of,
+    maker_of,
     new_id,
     parse,
     party_of,
@@ -58,7 +59,7 @@ _ENDED = ("checkout_canceled", "checkout_completed", "reservation_expired", "com
 )
 async def start_checkout(request: Request) -> Response:
     """Start a checkout of a cart or of lines: prices are frozen and the stock is reserved."""
-    context, caller = context_of(request), await identify(request)
+    context, caller = context_of(request), maker_of(request, await identify(request), "chk")
     intent = intent_of(request, caller, required=True)
     body = parse(request, schemas.StartCheckout)
     command, party = await start_command(context, caller, intent, body)

@@ -22,6 +22,7 @@ from api.dispatch import (
     ask_as_owner,
     expected_version,
     intent_of,
+    maker_of,
     parse,
     require_id,
     wait_s,
@@ -64,7 +65,7 @@ _ANSWERS: dict[int, Any] = {200: Completion, 202: Completion}
 )
 async def express_checkout(request: Request) -> Response:
     """Start and complete in one. A shortage or missing fields leave nothing reserved; 402 and 202 keep it."""
-    context, caller = context_of(request), await identify(request)
+    context, caller = context_of(request), maker_of(request, await identify(request), "chk")
     intent = intent_of(request, caller, required=True)
     body = parse(request, schemas.ExpressCheckout)
     command, party = await start_command(context, caller, intent, body, forms.payments(body))

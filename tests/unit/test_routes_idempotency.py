@@ -9,6 +9,7 @@ import pytest
 
 from domain.cart_model import CartPolicy
 from domain.checkout_model import Policy
+from domain.messages import MOST_KEYED_ANSWERS
 from tests.support.shop import CARD, DETAILS, Answer, Shop, cart_token, open_shop
 
 DECLINED = [{"method": "card", "token": "pm_card_chargeDeclined"}]
@@ -362,3 +363,43 @@ async def test_a_refused_cart_is_no_cart(shop: Shop) -> None:
     refused = await shop.post("/v1/carts", lines("NEW"), customer)
     assert refused.status_code == 422
     assert (await shop.get("/v1/me/cart", customer)).json()["id"] == cart.json()["id"]
+
+
+# ── a guest who has just become one ─────────────────────────────────────────────────────────────────────
+
+KEY = "a key of at least sixteen characters".replace(" ", "-")
+BEGINNINGS: list[tuple[str, dict[str, Any], int]] = [
+    ("/v1/carts", lines("A"), 201),
+    ("/v1/checkouts", lines("A"), 201),
+    ("/v1/express-checkouts", lines("A") | DETAILS | {"payments": CARD}, 200),
+    ("/v1/express-checkouts", lines("A") | DETAILS | {"payments": DECLINED}, 402),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status"), BEGINNINGS, ids=["cart", "checkout", "express", "declined"])
+async def test_a_beginning_repeated_with_the_token_it_answered_is_the_same_request(
+    shop: Shop, path: str, body: dict[str, Any], status: int
+) -> None:
+    """A client stores the token and sends its request again: it must not buy, hold or pay twice."""
+    keyed = {"Idempotency-Key": KEY, "X-Request-Id": "the-same"}
+    first = await shop.post(path, body, keyed)
+    assert first.status_code == status
+    token = {"Cart-Token": first.json()["token"]}
+    again = await shop.post(path, body, keyed | token)
+    assert (again.status_code, again.content) == (status, first.content)
+    assert again.headers["idempotent-replayed"] == "true"
+    other = await shop.post(path, body | lines("A", 2), keyed | token)
+    assert other.json()["code"] == "idempotency_key_reused"
+    anew = await shop.post(path, body, {"Idempotency-Key": KEY + "2"} | token)
+    assert (anew.status_code, "token" in anew.json()) == (status, False)
+
+
+async def test_nobody_collects_answers_without_end(shop: Shop) -> None:
+    """Each is written again with every change of its cart; a repeat is answered all the same."""
+    path, headers = await cart_of(shop)
+    first = await shop.post(f"{path}/items", line("A"), headers | {"Idempotency-Key": "first"})
+    for _ in range(MOST_KEYED_ANSWERS):
+        last = await shop.post(f"{path}/items", line("A"), headers)
+    assert (last.status_code, last.json()["code"]) == (429, "rate_limited")
+    again = await shop.post(f"{path}/items", line("A"), headers | {"Idempotency-Key": "first"})
+    assert again.content == first.content
