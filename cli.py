@@ -181,9 +181,11 @@ def token(
     """Print a token for development mode, good for 24 hours."""
     if (customer is None) == (not ops):
         raise _fail("Give either --customer NAME or --ops.")
+    if customer is not None and not customer.strip():
+        raise _fail("A customer's name is not blank.")
     if not data_dir.is_dir():
         raise _fail(f"There is no data directory {data_dir}. Start `lastunit up` first, or give --data-dir.")
-    typer.echo(_mint(data_dir, customer or "operator", operator=ops))
+    typer.echo(_mint(data_dir, "operator" if customer is None else customer, operator=ops))
 
 
 def _target(data_dir: Path, url: str | None, given_token: str | None) -> Any:

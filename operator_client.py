@@ -37,11 +37,22 @@ class Target:
 
 
 class TargetError(Exception):
-    """The server could not be used; the message says why, and what to do about it. `status` 0: no answer."""
+    """The server could not be used; the message says why, and what to do about it. `status` 0: no answer.
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    `errors`: what the server objects to in the request, by place.
+    """
+
+    def __init__(self, message: str, status: int = 0, errors: Sequence[FieldProblem] = ()) -> None:
         super().__init__(message)
         self.status = status
+        self.errors = errors
+
+
+class FieldProblem(msgspec.Struct, frozen=True):
+    """One objection; `path` is a JSONPath into the request's body."""
+
+    path: str = ""
+    message: str = ""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -49,6 +60,7 @@ class Problem(msgspec.Struct, frozen=True):
 
     code: str = ""
     detail: str = ""
+    errors: tuple[FieldProblem, ...] = ()
 
 
 class BatchResult(msgspec.Struct, frozen=True):
@@ -238,7 +250,8 @@ class OperatorClient:
                 return payload
             wait_s = pause_s(attempt, retry_after)
             if not _may_ask_again(status, payload) or time.monotonic() + wait_s > deadline:
-                raise TargetError(_sentence(self._url, method, path, status, payload), status)
+                sentence = _sentence(self._url, method, path, status, payload)
+                raise TargetError(sentence, status, problem_of(payload).errors)
             attempt += 1
             await asyncio.sleep(wait_s)
 

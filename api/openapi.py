@@ -87,7 +87,8 @@ def operation(
     """Arguments for a route's decorator; the endpoint's docstring is the operation's description.
 
     `answers`: models by status, the first being the usual one; None is a stream of events. `auth` "declared":
-    by the dependencies. `versioned`: takes If-Match and gives an ETag. `waits`: takes `Prefer: wait=N`.
+    by the dependencies. `versioned`: gives an ETag and, unless it only reads, takes If-Match. `waits`: takes
+    `Prefer: wait=N`.
     """
     codes = list(refusals)
     parameters = []
@@ -98,9 +99,6 @@ def operation(
         codes.append("idempotency_key_required")
     if auth != "declared":
         codes.append("unauthorized")
-    if versioned and body is not None:
-        codes.append("version_mismatch")
-        parameters.append(_IF_MATCH)
     if waits:
         parameters.append(_PREFER)
     extra: dict[str, Any] = {"parameters": parameters} if parameters else {}
@@ -137,10 +135,22 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas = openapi.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(definitions.get("$defs", {}))
     describe(openapi)
+    _take_if_match(openapi)
     for name, example in EXAMPLES.items():
         if name in schemas:
             schemas[name]["examples"] = [example]
     return openapi
+
+
+def _take_if_match(openapi: dict[str, Any]) -> None:
+    """Whatever changes a thing that has versions takes If-Match; only here is the method known."""
+    refusal = problems("version_mismatch")[412]
+    for item in openapi["paths"].values():
+        for method, described in item.items():
+            responses = described["responses"]
+            if method != "get" and any("ETag" in response.get("headers", ()) for response in responses.values()):
+                described.setdefault("parameters", []).append(_IF_MATCH)
+                responses["412"] = refusal
 
 
 def _request_body(model: type[BaseModel]) -> dict[str, Any]:

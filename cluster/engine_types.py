@@ -49,7 +49,10 @@ class SetSandbox(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class ResolvePayment(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Stand for the buyer's step. Reply: `Retrieved`, `Declined("not_pending")`, `Unknown` or `NotNow`."""
+    """Stand for the buyer's step.
+
+    Reply: `Retrieved`, `Declined` ("not_pending" or "not_found"), `Unknown` or `NotNow`.
+    """
 
     payment_id: str
     outcome: Literal["succeed", "fail"]

@@ -181,7 +181,8 @@ class Sandbox:
     ) -> Retrieved | Declined | Unknown | NotNow:
         """Stand for the buyer's 3-D Secure or redirect step, whatever mode and latency.
 
-        Returns how the payment stands then; `Declined("not_pending")` if it waits for no step.
+        Returns how the payment stands then; `Declined("not_pending")` if it waits for no step,
+        `Declined("not_found")` if there is no such payment.
         """
         answer = await self._submit(Resolve(payment_id, outcome == "succeed"))
         assert isinstance(answer, Retrieved | Declined | Unknown | NotNow)

@@ -149,6 +149,8 @@ def decide(history: History, earlier: BookEntry | None, request: Request, now_ms
         case Refund():
             return _entry(history, now, request, _judge_refund(now, request), now_ms)
         case Resolve():
+            if not history:
+                return Declined("not_found", False, "There is no such payment.")
             if now.state != "requires_action":
                 return Declined("not_pending", False, f"The payment is {now.state}, it waits for no step.")
             return _entry(history, now, request, _judge_resolve(history, request), now_ms)

@@ -9,6 +9,7 @@ It is told the target and the options, never reads settings. Called by the comma
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -23,6 +24,8 @@ from imports.rows import BadRow, Row, Rows, open_rows
 from operator_client import BATCH_LIMIT, BatchResult, OperatorClient, Target, TargetError
 
 Send = Callable[[list[dict[str, Any]], bool], Awaitable[list[BatchResult]]]
+
+_ROW_PATH = re.compile(r"\$\.(?:products|items)\[(\d+)\]\.?(.*)", re.DOTALL)
 
 
 class Report(Protocol):
@@ -93,7 +96,8 @@ async def _run(path: Path, kind: str, options: ImportOptions, report: Report, se
     except TargetError as error:
         landed = sum(result.landed.values())
         again = f" {landed:,} rows had landed; running it again is safe." if landed else ""
-        raise ImportFailedError(f"{error}.{again}") from error
+        said = str(error)
+        raise ImportFailedError(f"{said if said.endswith(('.', '?')) else said + '.'}{again}") from error
     return result
 
 
@@ -133,15 +137,38 @@ async def _land(batch: list[Row | BadRow], report: Report, send: Send, result: I
     """Send the valid rows of a batch; tell of the others, and of those that the server refuses."""
     good = [row for row in batch if isinstance(row, Row)]
     bad = [row for row in batch if isinstance(row, BadRow)]
-    answers = await send([row.item for row in good], dry_run) if good else []
+    answers: list[BatchResult] = []
+    while good:
+        try:
+            answers = await send([row.item for row in good], dry_run)
+            break
+        except TargetError as error:
+            # A batch refused as a whole has landed nothing: it goes again without the rows that are named.
+            refused = _rows_refused(error, good)
+            good = [row for row in good if row.line not in refused]
+            bad += refused.values()
     for row, answer in zip(good, answers, strict=True):
         if answer.status == "error":
             bad.append(BadRow(row.line, answer.message or answer.code, row.sku))
         else:
             result.landed[answer.status] = result.landed.get(answer.status, 0) + 1
     result.bad += len(bad)
-    for refused in sorted(bad, key=lambda row: row.line):
-        report.bad_row(refused)
+    for bad_row in sorted(bad, key=lambda row: row.line):
+        report.bad_row(bad_row)
+
+
+def _rows_refused(error: TargetError, sent: list[Row]) -> dict[int, BadRow]:
+    """By line, the rows that a refused batch was refused for; the error itself if it is about anything else."""
+    refused: dict[int, BadRow] = {}
+    for problem in error.errors:
+        place = _ROW_PATH.fullmatch(problem.path)
+        if place is None or int(place[1]) >= len(sent):
+            raise error
+        row = sent[int(place[1])]
+        refused[row.line] = BadRow(row.line, f"{place[2]}: {problem.message}".removeprefix(": "), row.sku)
+    if not refused:
+        raise error
+    return refused
 
 
 class ConsoleReport:

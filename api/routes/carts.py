@@ -32,7 +32,7 @@ from api.dispatch import (
     replay_headers,
     require_id,
 )
-from api.errors import Problem
+from api.errors import Problem, field_problem
 from api.openapi import operation
 from api.personal import seal_customer_id
 from api.schemas import carts as schemas
@@ -116,6 +116,8 @@ async def get_cart(
     context, caller = context_of(request), await identify(request)
     view = await read_cart(context, caller, cart_id)
     place = None
+    if country is None and (region or postal_code):
+        raise field_problem("query.country", "missing", "A region or a postal code needs its country.")
     if country is not None:
         checked = check_address({"country": country, "region": region, "postal_code": postal_code})
         place = Place(checked.country, checked.region, checked.postal_code)

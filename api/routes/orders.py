@@ -56,7 +56,7 @@ async def look_up_order(request: Request) -> Response:
     await limits.count(body.number, request.client.host if request.client else "")
     # Both are looked for at once: neither the answer nor its time tells which of them was wrong.
     email_hash = context.master_key.email_hash(body.email)
-    view = await context.orders.by_number(body.number.upper(), email_hash)
+    view = await context.orders.by_number(body.number, email_hash)
     if view is None:
         raise Problem("not_found", "There is no order with this number and e-mail address.")
     return await answers.one(context, view)

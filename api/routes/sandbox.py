@@ -41,7 +41,7 @@ async def set_sandbox(request: Request, caller: Operator) -> Response:
     "/v1/ops/sandbox/payments/{payment_id}/resolve",
     **operation(
         answers={200: ResolvedPayment},
-        refusals=(*_OPERATOR, "payment_not_pending"),
+        refusals=(*_OPERATOR, "not_found", "payment_not_pending"),
         body=schemas.ResolvePayment,
     ),
 )
@@ -52,6 +52,8 @@ async def resolve_payment(request: Request, caller: Operator, payment_id: str) -
     match outcome:
         case Retrieved():
             return render.answer({"payment_id": payment_id, "status": outcome.state})
+        case Declined(code="not_found"):
+            raise Problem("not_found", "The sandbox knows no such payment.")
         case Declined():
             raise Problem("payment_not_pending", "This payment awaits no step of its buyer.")
         case _:

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from api.schemas.carts import CartLine, Total
 from api.schemas.checkouts import Address, Buyer, Checkout, PaymentState
-from api.schemas.common import Body, Email, FilledText, Identifier, Resource, Text
+from api.schemas.common import Body, Email, FilledText, Resource, Text
+
+
+def _order_number(typed: str) -> str:
+    """As orders have it, `XXXX-XXXX-XXXX`, however it was typed; what cannot be one is found nowhere."""
+    text = re.sub(r"[\s-]", "", typed).upper()
+    return "-".join((text[:4], text[4:8], text[8:])) if len(text) == 12 else text
+
+
+OrderNumber: TypeAlias = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=64,
+        pattern=r"^\s*[\x21-\x7e][\s\x21-\x7e]*$",
+        description="In any case, with or without dashes and spaces.",
+        examples=["7K2M-Q9TV-BDFH"],
+    ),
+    AfterValidator(_order_number),
+]
 
 
 class LookUpOrder(Body):
     """What a guest without a token knows of an order."""
 
-    number: Identifier = Field(examples=["7K2M-Q9TV-BDFH"])
+    number: OrderNumber
     email: Email
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
 
+from actors.patience import patiently
 from domain.order import OrderEventRow, OrderRow, OrderStateRow, OutboxRow
 from persistence.journal import AppendRejected, Corrupt, Fenced, Flush, Lease, PostgresJournal, Snapshot
 from tests.support.memory_journal import Database, MemoryJournal
@@ -161,6 +163,50 @@ async def test_rows_refused(journal: Any, rows: list[Any]) -> None:
     await journal.append(
         2, flush(1, rows=(event(2), order(2), message(9), state(1, 3), state(1, 2), state(1, 1, "shipped")))
     )
+
+
+# ── what only Postgres says ─────────────────────────────────────────────────────────────────────────────
+
+TRIGGER = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'never'; END $$;
+    CREATE TRIGGER refuse BEFORE UPDATE ON order_state FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
+
+
+async def test_what_a_trigger_refuses_is_rejected(database: str) -> None:
+    """A row that will never be taken is its command's fault, not an outage and not the end of the writer."""
+    async with asyncpg.create_pool(database, min_size=1, max_size=2) as pool:
+        await pool.execute("INSERT INTO shard (id, kind) VALUES ($1, 'contract')", SHARD)
+        await pool.execute(TRIGGER)
+        journal = PostgresJournal(pool)
+        await journal.take(SHARD)
+        await journal.append(1, flush(0, rows=(order(1), state(1))))
+        with pytest.raises(AppendRejected, match="never"):
+            await journal.append(1, flush(1, rows=(state(1, 2),)))
+        assert await journal.take(SHARD) == Lease(2, 1, 1)
+
+
+FAULTS = {
+    "undefined function": ("DROP FUNCTION {}", None, asyncpg.UndefinedFunctionError),
+    "no permission": ("REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC", "pg_monitor", asyncpg.InsufficientPrivilegeError),
+}
+
+
+@pytest.mark.parametrize(("statement", "role", "error"), FAULTS.values(), ids=FAULTS)
+async def test_what_waiting_does_not_mend_is_raised_at_once(
+    database: str, statement: str, role: str | None, error: type[Exception]
+) -> None:
+    """Neither an outage nor a rejection: whoever tried it again and again would hide it for ever."""
+    async with asyncpg.create_pool(database, min_size=1, max_size=2) as owners:
+        for function in ("take_shard", "append_flush"):
+            await owners.execute(statement.format(function))
+    settings = {"role": role} if role else {}
+    async with asyncpg.create_pool(database, min_size=1, max_size=2, server_settings=settings) as pool:
+        journal = PostgresJournal(pool)
+        with pytest.raises(error):
+            await journal.append(1, flush(0))
+        with pytest.raises(error):
+            await asyncio.wait_for(patiently(SHARD, lambda: journal.take(SHARD)), 5)
 
 
 async def test_unknown_row(journal: Any) -> None:

@@ -352,12 +352,11 @@ async def test_a_failed_step_declines_and_another_attempt_is_welcome(sandbox: Sa
 @pytest.mark.parametrize(
     "before",
     [
-        [],
         [authorize()],
         [authorize("pm_card_chargeDeclined")],
         [authorize("pm_card_authenticationRequired"), void()],
     ],
-    ids=["unknown payment", "authorized", "declined", "given up"],
+    ids=["authorized", "declined", "given up"],
 )
 async def test_a_step_nobody_waits_for_is_refused(sandbox: Sandbox, before: list[GatewayRequest]) -> None:
     for request in before:
@@ -367,6 +366,14 @@ async def test_a_step_nobody_waits_for_is_refused(sandbox: Sandbox, before: list
     assert isinstance(outcome, Declined)
     assert outcome.code == "not_pending"
     assert (await retrieve(sandbox)).state == state
+
+
+async def test_a_step_of_a_payment_that_is_not_there_is_told_apart(sandbox: Sandbox) -> None:
+    """It is not one whose step is over, and it leaves nothing behind."""
+    outcome = await sandbox.resolve("pay_1", "succeed")
+    assert isinstance(outcome, Declined)
+    assert outcome.code == "not_found"
+    assert (await retrieve(sandbox)).state == "none"
 
 
 async def test_two_instances_never_both_capture_and_void(book: Book) -> None:

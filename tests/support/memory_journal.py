@@ -22,6 +22,7 @@ from domain.order import OrderEventRow, OrderRow, OrderStateRow, OutboxRow
 from persistence.journal import (
     OUTAGES,
     RECOVERY_PAGE,
+    REFUSALS,
     AppendRejected,
     AppendUnknown,
     Corrupt,
@@ -332,7 +333,7 @@ class MemoryJournal:
                 raise TypeError(f"{type(row).__name__} is not a row that rides")
         try:
             await self._call("append", flush, lambda: self.database.append(epoch, flush))
-        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError) as error:
+        except REFUSALS as error:
             raise AppendRejected(str(error)) from error
         except OUTAGES as error:
             raise AppendUnknown(f"{type(error).__name__}: {error}") from error

@@ -13,7 +13,7 @@ from domain import checkout_model as model
 from domain.messages import Replayed
 from tests.support.memory_journal import Database, MemoryJournal, Wire
 from tests.support.virtual_time import idle, until
-from tests.unit.checkout_world import OWNER, Shop
+from tests.unit.checkout_world import CARD, OWNER, Shop
 from tests.unit.toy_shard import Asked, answers
 
 SHARD = "checkout-0"
@@ -101,6 +101,19 @@ class Bench:
 
     def read(self, checkout_id: str) -> Asked:
         return self.submit(model.Read(command_id=b"", checkout_id=checkout_id, owner=OWNER))
+
+    async def order(self, cart_id: str | None = None) -> tuple[str, list[model.Action]]:
+        """A checkout past its pivot, and what has been begun since and has no outcome yet."""
+        start = self.shop.start(cart_id=cart_id, express=CARD)
+        self.submit(start)
+        steps = 2 if cart_id is None else 3
+        for begun in range(1, steps + 1):
+            await self.desk.has_begun(begun)
+            _, action = self.desk.begun[-1]
+            self.desk.answer(action.name, outcome(self.shop, action))
+        await self.desk.has_begun(steps + 2)
+        await idle()
+        return start.checkout_id, [action for _, action in self.desk.begun[steps:]]
 
     async def open(self) -> model.CheckoutView:
         """A checkout that waits for its buyer."""

@@ -114,7 +114,12 @@ class FakeShop:
 
     async def _put_products(self, request: web.Request) -> web.Response:
         body = await self._batch(request)
-        results = []
+        results: list[dict[str, Any]] = []
+        for index, product in enumerate(body["products"]):
+            if "4111" in product["title"]:
+                path, message = f"$.products[{index}].title", "Looks like a card number."
+                errors = [{"path": path, "code": "card_number_refused", "message": message}]
+                return problem(422, "card_number_refused", detail=f"{path}: {message}", errors=errors)
         for index, product in enumerate(body["products"]):
             before = self.products.get(product["sku"])
             if product["title"] == "REFUSED":

@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from domain import checkout_model as model
-from domain.checkout_actions import next_actions, resting
+from domain.checkout_actions import may_rest, next_actions, resting
 from domain.checkout_refusals import is_final
 from domain.messages import Refusal, Replayed
 from domain.stock import Shortage, account_of
@@ -208,6 +208,12 @@ class SagaMachine(RuleBasedStateMachine):
         self.check_sagas()
 
     # ── what must hold ──────────────────────────────────────────────────────────────────────────────────
+
+    @invariant()
+    def what_rests_owes_and_wants_nothing(self) -> None:
+        """The short cut of `resting` leaves no saga in memory, and sends none that has something to do to its rest."""
+        for state in self.shop.states():
+            assert resting(state) == (may_rest(state) and not next_actions(state))
 
     def teardown(self) -> None:
         self.shop.gateway.faults.clear()

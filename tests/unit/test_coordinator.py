@@ -107,14 +107,7 @@ async def test_what_a_canceled_order_gave_back_is_forgotten_in_the_end() -> None
 async def test_an_outcome_that_comes_while_another_is_being_written_is_not_left_behind() -> None:
     """The capture's second try ends while the confirmation's outcome is on its way into the journal."""
     bench = await opened()
-    asked = bench.submit(bench.shop.start(express=CARD))
-    for begun in (1, 2):
-        await bench.desk.has_begun(begun)
-        _, action = bench.desk.begun[-1]
-        bench.desk.answer(action.name, outcome(bench.shop, action))
-    await bench.desk.has_begun(4)
-    assert (await answers(asked))[0].status == 200
-    (_, capture), (_, confirm) = bench.desk.begun[2:]
+    _, (capture, confirm) = await bench.order()
     bench.desk.answer(capture.name, Refusal("busy"))
     gate = bench.wire.stop("append")
     bench.desk.answer(confirm.name, outcome(bench.shop, confirm))
@@ -130,19 +123,31 @@ async def test_an_outcome_that_comes_while_another_is_being_written_is_not_left_
 async def test_outcomes_that_come_side_by_side_are_one_record() -> None:
     """For an action that has come to nothing before, nobody waits."""
     bench = await opened()
-    bench.submit(bench.shop.start(express=CARD))
-    for begun in (1, 2):
-        await bench.desk.has_begun(begun)
-        _, action = bench.desk.begun[-1]
-        bench.desk.answer(action.name, outcome(bench.shop, action))
-    await bench.desk.has_begun(4)
-    await idle()
+    _, actions = await bench.order()
     head = bench.actor.writer.lease.head
-    for _, action in bench.desk.begun[2:]:
+    for action in actions:
         bench.desk.answer(action.name, outcome(bench.shop, action))
         await idle()
     await until(lambda: bench.actor.live == 0)
     assert bench.actor.writer.lease.head == head + 1
+
+
+@pytest.mark.parametrize(("silent", "payment_status"), [(model.EndCart, "paid"), (model.CallGateway, "authorized")])
+@virtual_time
+async def test_what_is_silent_keeps_no_outcome_out_of_the_journal(silent: Any, payment_status: str) -> None:
+    """The buyer sees it within a second, and the next incarnation begins nothing but what was silent."""
+    shop, database = Shop(POLICY, tea=50), Database(SHARD)
+    bench = await opened(shop, database)
+    checkout_id, actions = await bench.order(shop.make_cart({"tea": 1}))
+    for action in actions:
+        if not isinstance(action, silent):
+            bench.desk.answer(action.name, outcome(shop, action))
+    await pass_time(1)
+    (reply,) = await answers(bench.read(checkout_id))
+    assert (reply.order.payment_status, reply.checkout.reservation) == (payment_status, "confirmed")
+    await bench.actor.stop()
+    heir = await opened(shop, database)
+    assert [type(action) for _, action in heir.desk.begun] == [silent]
 
 
 # ── again and again ─────────────────────────────────────────────────────────────────────────────────────
@@ -183,6 +188,26 @@ async def test_while_an_action_is_under_way_it_is_not_begun_again() -> None:
         bench.submit(bench.shop.command(model.Cancel, command.checkout_id))
         await pass_time(30)
     assert bench.desk.names == ["take:1"]
+
+
+@virtual_time
+async def test_a_retry_that_is_no_longer_wanted_after_its_pause_is_not_begun() -> None:
+    """A successor that was canceled meanwhile does not ask its cart's former checkout to give way."""
+    bench = await opened()
+    cart_id = bench.shop.make_cart({"tea": 1})
+    bench.shop.run(bench.shop.start(cart_id=cart_id))
+    successor = bench.shop.start(cart_id=cart_id)
+    bench.submit(successor)
+    await bench.desk.has_begun(1)
+    bench.desk.answer("begin_cart", outcome(bench.shop, bench.desk.begun[0][1]))
+    await bench.desk.has_begun(2)
+    replace = bench.desk.begun[1][1]
+    assert isinstance(replace, model.AskToReplace)
+    bench.desk.answer(replace.name, Refusal("busy"))
+    await idle()
+    bench.submit(bench.shop.command(model.Cancel, successor.checkout_id))
+    await pass_time(60)
+    assert bench.desk.names == ["begin_cart", replace.name, "end_cart"]
 
 
 # ── rows that the database refuses ──────────────────────────────────────────────────────────────────────

@@ -23,7 +23,7 @@ from imports import (
 )
 from imports.fields import InvalidFieldError, currency_digits, price_to_minor
 from imports.rows import BadRow, Row, open_rows
-from operator_client import Target
+from operator_client import BatchResult, FieldProblem, OperatorClient, Target, TargetError
 from tests.unit.fake_shop import TOKEN, FakeShop
 
 FLOWERS = ImportOptions(mapping={"sku": "id", "price_minor": "price"}, currency="USD")
@@ -200,6 +200,35 @@ async def test_atomic_lands_nothing_while_a_row_is_bad(tmp_path: Path) -> None:
     assert (result.landed, result.withheld, result.bad, result.exit_code) == ({}, 1, 2, 1)
     assert result.summary() == "nothing landed: 1 good rows withheld (--atomic); 2 bad rows"
     assert all(body["dry_run"] for _, body in shop.batches)
+
+
+CARDS = "sku,title,price_minor,currency\nA,Apple,1,USD\nB,4111 1111 1111 1111,1,USD\nC,Cap,1,USD\nD,4111,1,USD\n"
+
+
+@pytest.mark.parametrize(("atomic", "landed"), [(False, ["A", "C"]), (True, [])])
+async def test_a_row_that_refuses_its_whole_batch_is_named_and_left_out(
+    tmp_path: Path, atomic: bool, landed: list[str]
+) -> None:
+    """The server refuses a body that holds a card number; the rows that do not have one land all the same."""
+    shop = FakeShop()
+    result, told = await run(shop, CARDS, tmp_path, ImportOptions(atomic=atomic))
+    assert told.bad == [(3, "title: Looks like a card number."), (5, "title: Looks like a card number.")]
+    assert (list(shop.products), result.bad, result.exit_code) == (landed, 2, 1)
+    assert [len(body["products"]) for _, body in shop.batches] == [4, 3, 2]
+
+
+@pytest.mark.parametrize("path", ["$.reason", "$.products[7].title", "$"])
+async def test_a_refusal_of_something_else_ends_the_import_in_one_sentence(
+    tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not about a row of the batch is told as it is, and ends in one full stop."""
+
+    async def refuse(_client: OperatorClient, *_args: Any, **_options: Any) -> list[BatchResult]:
+        raise TargetError("The server says no.", 422, (FieldProblem(path, "No."),))
+
+    monkeypatch.setattr(OperatorClient, "put_products", refuse)
+    with pytest.raises(ImportFailedError, match=r"^The server says no\.$"):
+        await run(FakeShop(), CARDS, tmp_path, ImportOptions())
 
 
 async def test_atomic_lands_everything_when_all_is_well(tmp_path: Path) -> None:

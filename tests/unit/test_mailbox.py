@@ -359,18 +359,25 @@ async def test_a_command_that_the_other_side_cannot_read_fails_its_askers_and_no
     assert (await mailbox.ask(Take(3))).n == 3
 
 
+@pytest.mark.parametrize("give_up", [lambda ask: ask.cancel(), lambda ask: ask.set_result(0)], ids=["cancels", "says"])
 @virtual_time
-async def test_whoever_gives_up_waiting_takes_nothing_back() -> None:
+async def test_what_its_asker_has_given_up_is_not_taken_back_but_not_sent_again_either(give_up: Any) -> None:
+    """Nothing of it stays: however long an actor is unreachable, and however many give up on it meanwhile."""
     line = Line()
     mailbox = Mailbox(line, Answer)
     gate = line.wire.stop("deliver")
     left, stayed = mailbox.ask(Question(1)), mailbox.ask(Question(2))
-    left.cancel()
+    give_up(left)
     await gate.reached.wait()
     gate.open()
     assert (await stayed).n == 2
-    assert [question.n for question in line.clerk.came] == [1, 2]
-    assert len(mailbox) == 0
+    line.wire.fail("deliver", GONE, times=1_000)
+    for n in range(100):
+        asyncio.get_running_loop().call_later(1, give_up, mailbox.ask(Question(n)))
+        await pass_time(1)
+        assert len(mailbox) <= 3, "the newest, and nothing of former ones"
+    await mailbox.ask(Question(3))
+    assert ([question.n for question in line.clerk.came], len(mailbox)) == ([1, 2, 3], 0)
 
 
 @virtual_time

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
+from fastapi.routing import APIRoute
 
 from api.errors import STATUS_OF_CODE
 from api.openapi_examples import EXAMPLES
+from api.routes import carts, checkouts, completions, orders
 from api.settings import ApiSettings
 from tests.support.fake_engine import FakeEngine
 from tests.support.shop import CARD, DETAILS, MemoryKeyRing, Shop, build_app, open_shop
@@ -123,6 +126,33 @@ def test_every_operation_says_what_it_does_and_how_it_fails(openapi: dict[str, A
         "POST /v1/orders/{order_id}/cancel",
         "POST /v1/ops/stock/{sku}/adjustments",
     }
+
+
+def reaches(function: Any, name: str) -> bool:
+    """Whether a function calls the one of that name, itself or through others of its module."""
+    called = function.__code__.co_names
+    own = (function.__globals__.get(other) for other in called)
+    helpers = [helper for helper in own if inspect.isfunction(helper) and helper.__module__ == function.__module__]
+    return name in called or any(reaches(helper, name) for helper in helpers)
+
+
+def test_if_match_is_described_where_it_is_honoured(openapi: dict[str, Any]) -> None:
+    """With its 412, and nowhere else: compared with what the routes' code reads."""
+    honoured = {
+        f"{method} {route.path}"
+        for module in (carts, checkouts, completions, orders)
+        for route in module.router.routes
+        if isinstance(route, APIRoute) and reaches(route.endpoint, "expected_version")
+        for method in route.methods or ()
+    }
+    described = {
+        name
+        for name, operation in operations(openapi)
+        if any(parameter["name"] == "If-Match" for parameter in operation.get("parameters", ()))
+    }
+    refused = {name for name, operation in operations(openapi) if "412" in operation["responses"]}
+    assert "DELETE /v1/carts/{cart_id}/items/{line_id}" in honoured
+    assert described == refused == honoured
 
 
 def test_every_reference_leads_somewhere(openapi: dict[str, Any]) -> None:

@@ -50,6 +50,44 @@ async def test_what_is_not_json_is_malformed(client, body: bytes) -> None:
     assert problem_of(await client.post("/orders", content=body, headers=JSON))["code"] == "malformed_json"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"note":"a","note":"b"}',
+        '{"note":"a","n\\u006fte":"b"}',
+        '{"a":[{"note":{"x":1},"note":"http://b"}]}',
+        '{"note":"\\u003a","note":"\\u003A"}',
+        '{"other":18446744073709551616,"note":1,"note":2}',
+    ],
+)
+async def test_a_member_given_twice_is_malformed(client, body: str) -> None:
+    """Which of them was meant is anyone's guess; the answer names it."""
+    problem = problem_of(await client.post("/cancel", content=body, headers=JSON))
+    assert (problem["code"], problem["detail"]) == ("malformed_json", "An object has more than one member note.")
+
+
+async def test_a_card_number_for_a_name_is_not_echoed(client) -> None:
+    """Not even where it was given twice inside of what the decoder dropped."""
+    body = f'{{"a":{{"{CARD}":1,"{CARD}":2}},"a":1}}'
+    answer = await client.post("/cancel", content=body, headers=JSON)
+    assert problem_of(answer)["code"] == "card_number_refused"
+    assert CARD not in answer.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"note":"at 10:30","url":"http://a"}',
+        '{"note":"10\\u003a30"}',
+        '{"n":18446744073709551616}',
+        '[{"a":1},{"a":2}]',
+    ],
+)
+async def test_colons_and_names_in_other_objects_are_fine(client, body: str) -> None:
+    """A name is only once in its own object, and a colon in a text is no member."""
+    assert (await client.post("/cancel", content=body, headers=JSON)).status_code == 200
+
+
 async def test_nesting_within_the_limit_is_no_error_of_its_own(client) -> None:
     """Many brackets side by side are not deep."""
     lines = ",".join(f'{{"sku":"A{number}","quantity":1}}' for number in range(50))
@@ -82,6 +120,20 @@ async def test_a_body_must_say_that_it_is_json(client, method, content_type, sta
     if status == 415:
         assert problem_of(response)["code"] == "unsupported_media_type"
         assert "application/json" in response.headers["accept-patch" if method == "PATCH" else "accept"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "status"),
+    [("identity", 200), (" Identity", 200), ("", 200), ("gzip", 415), ("br", 415), ("gzip, identity", 415)],
+)
+async def test_a_compressed_body_is_refused_for_what_it_is(client, encoding: str, status: int) -> None:
+    """Not as broken JSON; the answer says how to send it."""
+    headers = JSON | {"Content-Encoding": encoding}
+    response = await client.post("/orders", content=f'{{"line_items":[{LINE}]}}', headers=headers)
+    assert response.status_code == status
+    if status == 415:
+        assert problem_of(response)["code"] == "unsupported_media_type"
+        assert response.headers["accept-encoding"] == "identity"
 
 
 async def test_a_request_without_a_body_needs_no_media_type(client) -> None:

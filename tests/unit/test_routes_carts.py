@@ -150,6 +150,9 @@ async def test_a_place_adds_estimated_shipping_and_tax(shop: Shop) -> None:
     abroad = (await shop.get(f"{path}?country=FR", cart_token(made))).json()
     assert [message["code"] for message in abroad["messages"]] == ["address_undeliverable"]
     assert (await shop.get(f"{path}?country=XX", cart_token(made))).status_code == 422
+    for half in ("region=IL", "postal_code=62704"):
+        lost = await shop.get(f"{path}?{half}", cart_token(made))
+        assert (lost.status_code, lost.json()["errors"][0]["path"]) == (422, "query.country")
 
 
 async def test_an_idle_cart_expires_can_be_read_and_restored(shop: Shop) -> None:

@@ -220,6 +220,8 @@ async def test_a_buyer_who_must_act_is_sent_to_do_so(shop: Shop, step: str, expe
     assert outcome(await shop.post(confirm, None, token)) == expected
     again = await shop.post(resolve, {"outcome": step}, shop.operator())
     assert outcome(again) == (409, "payment_not_pending")
+    unknown = resolve.replace(payment, "pay_nope")
+    assert outcome(await shop.post(unknown, {"outcome": step}, shop.operator())) == (404, "not_found")
     assert (await shop.post(f"{path}/payments/pay_nope/confirm", None, token)).status_code == 404
 
 

@@ -77,8 +77,10 @@ async def test_a_guest_finds_an_order_by_number_and_address(shop: Shop) -> None:
     """In any spelling of either; whichever is wrong, the answer is the same."""
     path, token = await order(shop)
     number = (await shop.get(path, token)).json()["number"]
-    found = await shop.post("/v1/orders/lookup", {"number": number.lower(), "email": "ADA@example.com"})
-    assert found.json()["number"] == number
+    compact = number.replace("-", "").lower()
+    for typed in (number.lower(), f" {number}\t", compact, f"{compact[:4]} {compact[4:8]} - {compact[8:]}"):
+        found = await shop.post("/v1/orders/lookup", {"number": typed, "email": "ADA@example.com"})
+        assert found.json()["number"] == number
     wrong = [
         await shop.post("/v1/orders/lookup", body, {"X-Request-Id": "same"})
         for body in (
@@ -96,6 +98,15 @@ async def test_guesses_are_limited(shop: Shop) -> None:
     answers = [await shop.post("/v1/orders/lookup", body) for _ in range(6)]
     assert [answer.status_code for answer in answers] == [404] * 5 + [429]
     assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+    respelled = await shop.post("/v1/orders/lookup", body | {"number": "0000 00000000"})
+    assert respelled.status_code == 429
+
+
+@pytest.mark.parametrize(("number", "status"), [("", 422), (" \t", 422), ("É" * 12, 422), ("-", 404), ("0" * 11, 404)])
+async def test_what_cannot_be_an_order_number_finds_nothing(shop: Shop, number: str, status: int) -> None:
+    """Text that nobody could read out is refused; the rest is just not there."""
+    answer = await shop.post("/v1/orders/lookup", {"number": number, "email": "ada@example.com"})
+    assert answer.status_code == status
 
 
 async def test_canceling_restocks_and_refunds(shop: Shop) -> None:

@@ -186,6 +186,26 @@ async def test_a_damaged_entity_at_rest_does_not_keep_its_shard_from_recovering(
 
 
 @virtual_time
+async def test_what_rests_and_is_up_to_date_is_neither_kept_by_a_recovery_nor_written_again() -> None:
+    """The kept journal tells of it, but its row lacks nothing: else each recovery would write all of the last hours."""
+    database = ToyDatabase()
+    owner = await started(database)
+    await answers(*(owner.add(name, n, rest=True) for n, name in enumerate("abc", 1)), owner.add("X"))
+    await owner.add("X").answer()
+    await idle()
+    assert dict(owner.writer.world).keys() == {("box", "X")}
+    await owner.crash()
+    heir = await started(database)
+    assert heir.writer.replayed_events > 0
+    assert dict(heir.writer.world).keys() == {("box", "X")}
+    for _ in range(5):
+        await heir.add("X").answer()
+    flushes = [flush for call, flush in heir.wire.calls if call == "append"]
+    assert {snapshot.key for flush in flushes for snapshot in flush.snapshots} == {("box", "X")}
+    assert await answers(*(heir.ask(Look, name) for name in "abc")) == [Total(1), Total(2), Total(3)]
+
+
+@virtual_time
 async def test_an_outage_while_an_entity_is_read_is_a_pause() -> None:
     owner = await started(asleep("a"))
     owner.wire.fail("entities", ConnectionResetError(), times=3)
