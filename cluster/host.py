@@ -212,6 +212,10 @@ class Host:
                 log.error("actor is hung, ending its process", actor=eye.name)
                 eye.forgive()
                 ray.kill(eye.handle, no_restart=False)  # only sends: it does not wait, not even for a lost Ray
+                if self._config.ray_address is None and eye.pid is not None:
+                    # A stopped process that others wait for has been seen to outlive Ray's own attempt.
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(eye.pid, signal.SIGKILL)
 
 
 async def run(config: HostConfig) -> int:

@@ -30,6 +30,7 @@ class Eye:
         self.kind = kind
         self.name = name
         self.handle = handle
+        self.pid: int | None = None  # of the process that answered last
         self._line: asyncio.Future[None] | None = None
         self._silent = 0
 
@@ -40,7 +41,7 @@ class Eye:
     async def look(self) -> Sign:
         """Ask for a sign of life. "silent" is also said when Ray itself does not work."""
         try:
-            await asyncio.wait_for(self.handle.status.remote(), LOOK_S)
+            status = await asyncio.wait_for(self.handle.status.remote(), LOOK_S)
         except ActorUnavailableError:
             return self._constructing()
         except ActorDiedError:
@@ -53,6 +54,7 @@ class Eye:
             self._silent += 1
             return "silent"
         self._silent = 0
+        self.pid = status.get("pid") if isinstance(status, dict) else None
         if self._line is None or self._line.done():
             self._line = asyncio.ensure_future(_until_it_ends(self.handle))
         return "well"
