@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -153,17 +154,26 @@ async def test_two_groups_with_the_same_payments_wait_in_line(book: SandboxBook,
 
 
 async def test_a_deadlock_is_told_as_an_outage(book: SandboxBook, database: str) -> None:
-    """With a writer that keeps no order. Who waited first is the victim; its group is rolled back whole."""
-    async with rival(database) as connection:
-        await insert(connection, "pay_2")
-        late = asyncio.create_task(
-            book.append([fact(payment_id="pay_1"), fact(payment_id="pay_2", idempotency_key="k2")])
-        )
-        await until_blocked(connection)
-        await insert(connection, "pay_1")
+    """With a writer that keeps no order: the group of the victim is rolled back whole.
+
+    Who has waited for a second looks whether it is a deadlock and becomes its victim. That is the book, which waits
+    first; on a machine so slow that its rival begins to wait a second later, it is the rival, and they meet again.
+    """
+    for meeting in itertools.count():
+        first, second = f"pay_{meeting}_1", f"pay_{meeting}_2"
+        group = [fact(payment_id=name, idempotency_key=name) for name in (first, second)]
+        try:
+            async with rival(database) as connection:
+                await insert(connection, second)
+                late = asyncio.create_task(book.append(group))
+                await until_blocked(connection)
+                await insert(connection, first)
+            break
+        except asyncpg.DeadlockDetectedError:
+            assert await late == {first, second}
     with pytest.raises(ConnectionError):
         await late
-    facts = await book.recall(["pay_1", "pay_2"], [])
+    facts = await book.recall([first, second], [])
     assert [entry.id for entry in facts] == ["rival", "rival"]
 
 
