@@ -278,7 +278,7 @@ def _import(
 
 @app.command("flash-sale")
 def flash_sale(
-    url: Url = None,
+    url: Annotated[str | None, typer.Option("--url", help="The server; by default one of the sale's own.")] = None,
     token: Token = None,
     buyers: Annotated[int | None, typer.Option(min=1, help="Default 10000 (with --baskets: every basket).")] = None,
     units: Annotated[int | None, typer.Option(min=0, help="In all; default 100 (with --baskets: generous).")] = None,

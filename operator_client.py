@@ -14,7 +14,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -138,13 +138,8 @@ class _Results(msgspec.Struct, frozen=True):
     results: list[BatchResult]
 
 
-class _OrderPage(msgspec.Struct, frozen=True):
-    data: list[Order]
-    next_cursor: str | None = None
-
-
-class _LedgerPage(msgspec.Struct, frozen=True):
-    data: list[LedgerEntry]
+class _Page(msgspec.Struct, Generic[T], frozen=True):
+    data: list[T]
     next_cursor: str | None = None
 
 
@@ -212,23 +207,13 @@ class OperatorClient:
     async def audit(self) -> Audit:
         return _decode(await self.call("GET", "/v1/ops/audit"), Audit)
 
-    async def orders(self) -> AsyncIterator[Order]:
+    def orders(self) -> AsyncIterator[Order]:
         """Every order of the shop, a page at a time."""
-        cursor: str | None = ""
-        while cursor is not None:
-            page = _decode(await self._page("/v1/ops/orders", cursor), _OrderPage)
-            for order in page.data:
-                yield order
-            cursor = page.next_cursor
+        return self._entries("/v1/ops/orders", _Page[Order])
 
-    async def ledger(self) -> AsyncIterator[LedgerEntry]:
+    def ledger(self) -> AsyncIterator[LedgerEntry]:
         """Every entry of the sandbox gateway's book, a page at a time."""
-        cursor: str | None = ""
-        while cursor is not None:
-            page = _decode(await self._page("/v1/ops/sandbox/ledger", cursor), _LedgerPage)
-            for entry in page.data:
-                yield entry
-            cursor = page.next_cursor
+        return self._entries("/v1/ops/sandbox/ledger", _Page[LedgerEntry])
 
     async def call(
         self, method: str, path: str, body: object = None, *, headers: dict[str, str] | None = None
@@ -276,9 +261,14 @@ class OperatorClient:
             raise TargetError(f"POST {path} did not answer for each of its {size} items")
         return results
 
-    async def _page(self, path: str, cursor: str) -> bytes:
-        start = f"&cursor={quote(cursor, safe='')}" if cursor else ""
-        return await self.call("GET", f"{path}?limit={PAGE_LIMIT}{start}")
+    async def _entries(self, path: str, page_of: type[_Page[T]]) -> AsyncIterator[T]:
+        cursor: str | None = ""
+        while cursor is not None:
+            start = f"&cursor={quote(cursor, safe='')}" if cursor else ""
+            page = _decode(await self.call("GET", f"{path}?limit={PAGE_LIMIT}{start}"), page_of)
+            for entry in page.data:
+                yield entry
+            cursor = page.next_cursor
 
 
 def _may_ask_again(status: int, payload: bytes) -> bool:

@@ -17,32 +17,33 @@ import structlog
 from actors.contracts import Journal, Ticket
 from actors.cores import CheckoutCore
 from actors.event_sourced import EventSourced
-from actors.stock_actor import GRACE_MS, JUMP_MS, TICK_S, Deadlines, Unasked
+from actors.promise import Promise
+from actors.timers import Deadlines, Tasks, Unasked
 from domain import checkout_model as model
 from domain import ids
 from domain.checkout_actions import (
+    Maker,
     deadline_ms,
     finished_holds,
     held_accounts,
     may_rest,
-    next_actions,
+    next_steps,
     once_more,
     outlived,
 )
-from domain.messages import Key, Refusal
+from domain.messages import NOT_OUTCOMES, Key, Refusal
 
 log = structlog.get_logger()
 
 AGAIN_S = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
 TOGETHER_S = 0.1  # so long an outcome waits for its saga's others
 DUE_MOST = 5_000
-NOT_OUTCOMES = ("busy", "internal_error")  # refusals that say nothing about the step itself
 
 
 class Ports(Protocol):
     """The coordinator's way to everybody else."""
 
-    def start(self, action: model.Action) -> asyncio.Future[Any]:
+    def start(self, action: model.Action) -> asyncio.Future[Any] | Promise:
         """Begin an action; its future is done with the outcome, or with a Refusal to be asked again."""
         ...
 
@@ -61,7 +62,7 @@ CoordinatorCommand = model.AnyCommand | Watch
 
 
 class _Saga:
-    """One that is not at rest: its durable state, what that wants, and what is under way for it.
+    """One that is not at rest: its durable state, the steps which that wants, and what is under way for it.
 
     ``outcomes`` wait to be fed back; ``tries`` counts how often a wanted action has come to nothing.
     """
@@ -70,7 +71,7 @@ class _Saga:
 
     def __init__(self) -> None:
         self.state: model.Checkout
-        self.wanted: list[model.Action] = []
+        self.wanted: Mapping[str, Maker] = {}
         self.running: set[str] = set()
         self.outcomes: list[tuple[str, Any]] = []
         self.tries: dict[str, int] = {}
@@ -80,8 +81,7 @@ class _Saga:
         if len(self.wanted) < 2:
             return False
         told = [name for name, _ in self.outcomes]
-        awaited = [action.name for action in self.wanted if action.name not in told]
-        return any(name in self.running and name not in self.tries for name in awaited)
+        return any(name in self.running and name not in self.tries for name in self.wanted if name not in told)
 
 
 class CheckoutCoordinator:
@@ -107,14 +107,12 @@ class CheckoutCoordinator:
             on_fenced=on_fenced,
             max_queue=max_queue,
         )
-        self._clock_ms = clock_ms
-        self._on_fenced = on_fenced
         self._ports = ports
         self._sagas: dict[str, _Saga] = {}
         self._recovering = True
-        self._deadlines = Deadlines()
+        self._deadlines = Deadlines(clock_ms, self._on_due, DUE_MOST)
         self._watchers: dict[str, list[tuple[int, Ticket, model.Read]]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks(shard, on_fenced)
 
     @property
     def live(self) -> int:
@@ -124,14 +122,12 @@ class CheckoutCoordinator:
     async def start(self) -> None:
         await self.writer.recover()
         self._recovering = False
-        self._deadlines.put_off(self.writer.recovered_at_ms + GRACE_MS)
-        self._spawn(self.writer.run())
-        self._spawn(self._tick())
+        self._deadlines.give_grace(self.writer.recovered_at_ms)
+        self._tasks.spawn(self.writer.run())
+        self._tasks.spawn(self._deadlines.run())
 
     async def stop(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     def submit(self, command: CoordinatorCommand, ticket: Ticket) -> None:
         if isinstance(command, Watch):
@@ -140,25 +136,13 @@ class CheckoutCoordinator:
         else:
             self.writer.submit(command, ticket)
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_ended)
-
-    def _task_ended(self, task: asyncio.Task[Any]) -> None:
-        """The writer and the timer never end by themselves: without one of them the process is of no use."""
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("coordinator broken", shard=self.writer.shard, error=repr(task.exception()))
-            self._on_fenced()
-
     # ── what is durable, and what it wants ──────────────────────────────────────────────────────────────
 
     def _note(self, changed: Mapping[Key, Any]) -> None:
         for (kind, key), state in changed.items():
             if kind != model.KIND:
                 continue
-            wanted = next_actions(state)
+            wanted = next_steps(state)
             if not wanted and may_rest(state):
                 rested = self._sagas.pop(key, None)
                 if rested is not None:
@@ -179,35 +163,38 @@ class CheckoutCoordinator:
 
     def _pursue(self, saga: _Saga) -> None:
         """Begin every wanted action that is not under way; one that was tried before, after a pause."""
-        for action in saga.wanted:
-            if action.name in saga.running:
+        for name in saga.wanted:
+            if name in saga.running:
                 continue
-            saga.running.add(action.name)
-            tries = saga.tries.get(action.name, 0)
+            saga.running.add(name)
+            tries = saga.tries.get(name, 0)
             if tries:
                 pause_s = AGAIN_S[min(tries, len(AGAIN_S)) - 1]
-                asyncio.get_running_loop().call_later(pause_s, self._begin_again, saga, once_more(action))
+                asyncio.get_running_loop().call_later(pause_s, self._begin_again, saga, name)
             else:
                 # At recovery, the former incarnation may have begun it.
-                self._begin(saga, once_more(action) if self._recovering else action)
+                self._begin(saga, name, again=self._recovering)
 
-    def _begin_again(self, saga: _Saga, action: model.Action) -> None:
+    def _begin_again(self, saga: _Saga, name: str) -> None:
         """After its pause, unless it is no longer wanted."""
-        if action.name in [wanted.name for wanted in saga.wanted]:
-            self._begin(saga, action)
+        if name in saga.wanted:
+            self._begin(saga, name, again=True)
         else:
-            saga.running.discard(action.name)
+            saga.running.discard(name)
 
-    def _begin(self, saga: _Saga, action: model.Action) -> None:
+    def _begin(self, saga: _Saga, name: str, *, again: bool) -> None:
+        action = saga.wanted[name](saga.state, name)
+        if again:
+            action = once_more(action)
         outcome = outlived(action, self.writer.now_ms)
         if outcome is None:
             future = self._ports.start(action)
         else:
-            future = asyncio.get_running_loop().create_future()
+            future = Promise()
             future.set_result(outcome)
         future.add_done_callback(partial(self._ended, saga, action))
 
-    def _ended(self, saga: _Saga, action: model.Action, future: asyncio.Future[Any]) -> None:
+    def _ended(self, saga: _Saga, action: model.Action, future: asyncio.Future[Any] | Promise) -> None:
         """An outcome goes through the writer like any command; what is none is asked again."""
         if future.cancelled():
             return
@@ -241,9 +228,8 @@ class CheckoutCoordinator:
         saga.running.difference_update(names)
         if self._sagas.get(ids.body(saga.state.id)) is not saga:
             return
-        still = {action.name for action in saga.wanted}
         for name in names:
-            if name in still:
+            if name in saga.wanted:
                 saga.tries[name] = saga.tries.get(name, 0) + 1
             else:
                 saga.tries.pop(name, None)
@@ -252,19 +238,12 @@ class CheckoutCoordinator:
 
     # ── time ────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _tick(self) -> None:
-        ticked_ms = self._clock_ms()
-        while True:
-            await asyncio.sleep(TICK_S)
-            now_ms = self._clock_ms()
-            if abs(now_ms - ticked_ms) > JUMP_MS:
-                self._deadlines.put_off(now_ms + GRACE_MS)
-            ticked_ms = now_ms
-            for key in self._deadlines.due(now_ms, DUE_MOST):
-                saga = self._sagas.get(key)
-                due_ms = deadline_ms(saga.state) if saga is not None else None
-                if saga is not None and due_ms is not None and due_ms <= now_ms:
-                    self.writer.submit(model.Due(command_id=b"", checkout_id=saga.state.id), Unasked())
+    def _on_due(self, keys: Sequence[str], now_ms: int) -> None:
+        for key in keys:
+            saga = self._sagas.get(key)
+            due_ms = deadline_ms(saga.state) if saga is not None else None
+            if saga is not None and due_ms is not None and due_ms <= now_ms:
+                self.writer.submit(model.Due(command_id=b"", checkout_id=saga.state.id), Unasked())
 
     # ── watching ────────────────────────────────────────────────────────────────────────────────────────
 

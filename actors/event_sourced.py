@@ -19,13 +19,12 @@ from actors.contracts import Core, Journal, Pending, Ticket, World
 from actors.entity_reader import read_entities
 from actors.patience import RETRY_S, patiently
 from actors.shard_memory import ShardMemory
-from domain.messages import Command, Decision, Key, Refusal
-from persistence.journal import OUTAGES, AppendRejected, AppendUnknown, Corrupt, Fenced, Flush, Lease
+from domain.messages import BUSY, REJECTED, Command, Decision, Key
+from persistence.journal import AppendRejected, AppendUnknown, Corrupt, Fenced, Flush, Lease
+from persistence.outages import OUTAGES
 
 log = structlog.get_logger()
 
-BUSY = Refusal("busy", "The service has more work than it can take on now. Ask again shortly.")
-REJECTED = Refusal("internal_error", "This could not be carried out; nothing was changed.")
 TURN_COMMANDS = 250  # decided between two looks at the event loop: then the first flush is on its way
 
 

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
+from actors.promise import Promise
+
 log = structlog.get_logger()
 
 MAX_BATCH = 250
@@ -43,7 +45,7 @@ class Mailbox:
         self._in_flight = in_flight
         self._senders = 0
         self._seq = 0
-        self._open: dict[int, tuple[Any, asyncio.Future[Any]]] = {}
+        self._open: dict[int, tuple[Any, asyncio.Future[Any] | Promise]] = {}
         self._gathered: list[int] = []
         self._later: dict[int, str] = {}  # command → the incarnation that owes its reply
         self._drainer: asyncio.Task[None] | None = None
@@ -58,16 +60,24 @@ class Mailbox:
     def ask(self, command: Any) -> asyncio.Future[Any]:
         """The reply, whenever it comes. Whoever gives up (cancels it, or says the reply themselves) takes nothing
         back of what was sent, but it is not sent again."""
-        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._post(command, future)
+        return future
+
+    def ask_lightly(self, command: Any) -> Promise:
+        """As `ask`, for whoever does not await the reply but wants to be called back."""
+        answer = Promise()
+        self._post(command, answer)
+        return answer
+
+    def _post(self, command: Any, future: asyncio.Future[Any] | Promise) -> None:
         self._seq += 1
-        future: asyncio.Future[Any] = loop.create_future()
         self._open[self._seq] = (command, future)
         self._gathered.append(self._seq)
         if self._senders < self._in_flight:
             self._senders += 1
             # Started in the next turn of the loop: everything asked in this one goes along.
             self._spawn(self._send())
-        return future
 
     async def close(self) -> None:
         for task in [*self._tasks, *([self._drainer] if self._drainer else [])]:

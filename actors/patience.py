@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from persistence.journal import OUTAGES
+from persistence.outages import OUTAGES
 
 log = structlog.get_logger()
 

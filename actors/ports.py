@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from actors.checkout_coordinator import NOT_OUTCOMES
 from actors.mailbox import Mailbox
+from actors.promise import Promise
 from actors.routing import Router
 from actors.stock_port import StockPort
 from domain import cart_model, ids
 from domain import checkout_model as model
-from domain.messages import Refusal
-from domain.payments import Outcome, Unknown
+from domain.messages import NOT_OUTCOMES, Refusal
+from domain.payments import Unknown
 
 
 class MailboxPorts:
@@ -38,14 +38,14 @@ class MailboxPorts:
         self._gateways = dict(gateways)
         self._silence = Silence(gateway_timeout_s)
 
-    def start(self, action: model.Action) -> asyncio.Future[Any]:
+    def start(self, action: model.Action) -> asyncio.Future[Any] | Promise:
         match action:
             case model.TakeStock():
                 return self._stock.take(action)
             case model.HoldStep():
                 return self._stock.step(action)
             case model.CallGateway():
-                return self._silence.bounded(self._gateways[action.gateway].ask(action.request))
+                return self._silence.bounded(self._gateways[action.gateway].ask_lightly(action.request))
             case model.BeginCart():
                 return self._carts.ask(ids.body(action.cart_id), _begin_checkout(action))
             case model.EndCart():
@@ -90,10 +90,10 @@ class Silence:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._calls: deque[tuple[float, asyncio.Future[Outcome]]] = deque()
+        self._calls: deque[tuple[float, Promise]] = deque()
         self._watching = False
 
-    def bounded(self, call: asyncio.Future[Outcome]) -> asyncio.Future[Outcome]:
+    def bounded(self, call: Promise) -> Promise:
         loop = asyncio.get_running_loop()
         self._calls.append((loop.time() + self._timeout_s, call))
         if not self._watching:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.mailbox import Mailbox
+from actors.promise import Promise
 from domain.ids import slot_of
 
 
@@ -46,6 +47,9 @@ class Router:
 
     def ask_shard(self, shard: str, command: Any) -> asyncio.Future[Any]:
         return self.mailboxes[shard].ask(command)
+
+    def ask_shard_lightly(self, shard: str, command: Any) -> Promise:
+        return self.mailboxes[shard].ask_lightly(command)
 
     def split(self, keys: Mapping[str, int] | Sequence[str]) -> dict[str, list[str]]:
         """Keys by the shard that owns them."""

@@ -137,11 +137,11 @@ class ShardMemory:
                 self._snapshots.dirty(key, seq)
             elif self._snapshots.forget(key):
                 deleted.append(key)
-        snapshots = [Snapshot(key, seq, state, resting=True) for key, state in batch.finished.items()]
+        snapshots = [self._snapshot(key, seq, state, resting=True) for key, state in batch.finished.items()]
         for key in self._snapshots.due(len(batch.events)):
             state = self._as_of(key, batch, gathering)
             if state is not None and key not in batch.finished:
-                snapshots.append(Snapshot(key, seq, _encode(state), self._core.resting(key, state)))
+                snapshots.append(self._snapshot(key, seq, _encode(state), self._core.resting(key, state)))
         return Flush(
             self._shard,
             lease.head,
@@ -153,6 +153,9 @@ class ShardMemory:
             deleted,
             batch.rows,
         )
+
+    def _snapshot(self, key: Key, seq: int, state: bytes, resting: bool) -> Snapshot:
+        return Snapshot(key, seq, state, resting, new=not self._snapshots.has_row(key))
 
     def _as_of(self, key: Key, batch: Pending, gathering: Pending) -> Any:
         if key in batch.changed:

@@ -40,6 +40,9 @@ class SnapshotQueue:
         """The entity has a row."""
         self._stored.add(key)
 
+    def has_row(self, key: Key) -> bool:
+        return key in self._stored
+
     def dirty(self, key: Key, seq: int) -> None:
         """Record ``seq`` changed the entity."""
         lacks = self._waiting.get(key)

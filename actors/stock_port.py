@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from actors.promise import Promise
 from actors.routing import Router
 from domain import stock
 from domain.checkout_model import HoldStep, TakeStock
@@ -33,11 +34,11 @@ class StockPort:
         self._now_ms = now_ms
         self._forgotten: dict[str, list[str]] = {}
 
-    def take(self, action: TakeStock) -> asyncio.Future[TakeReply]:
+    def take(self, action: TakeStock) -> asyncio.Future[TakeReply] | Promise:
         """Hold on every shard, or say what is short."""
         parts = self._router.split(action.wanted)
         if len(parts) == 1:
-            return self._router.ask_shard(next(iter(parts)), self._take(action, action.wanted))
+            return self._router.ask_shard_lightly(next(iter(parts)), self._take(action, action.wanted))
         return asyncio.ensure_future(self._take_on_shards(action, parts))
 
     async def _take_on_shards(self, action: TakeStock, parts: Mapping[str, Sequence[str]]) -> TakeReply:
@@ -68,11 +69,11 @@ class StockPort:
             resent=action.resent,
         )
 
-    def step(self, action: HoldStep) -> asyncio.Future[stock.HoldState | Refusal]:
+    def step(self, action: HoldStep) -> asyncio.Future[stock.HoldState | Refusal] | Promise:
         """The step on every shard that has a part; the first refusal speaks for all."""
         parts = self._router.split(action.legs)
         if len(parts) == 1:
-            return self._router.ask_shard(next(iter(parts)), _command(action, action.legs, self._now_ms()))
+            return self._router.ask_shard_lightly(next(iter(parts)), _command(action, action.legs, self._now_ms()))
         return asyncio.ensure_future(self._step_on_shards(action, parts))
 
     async def _step_on_shards(self, action: HoldStep, parts: Mapping[str, Sequence[str]]) -> stock.HoldState | Refusal:

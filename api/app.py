@@ -37,7 +37,7 @@ from api.routes import (
     web,
 )
 from cluster.engine_types import Busy, StillPending
-from persistence.order_queries import OUTAGES
+from persistence.outages import OUTAGES
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
 

@@ -101,6 +101,7 @@ async def require_operator(request: Request, _bearer: Annotated[Any, Security(_O
 AnyCaller = Annotated[Caller, Depends(current_caller)]
 Customer = Annotated[Caller, Depends(require_customer)]
 Operator = Annotated[Caller, Depends(require_operator)]
+OPERATOR_REFUSALS = ("unauthorized", "insufficient_scope")
 
 
 async def identify(request: Request) -> Caller:

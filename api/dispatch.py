@@ -20,6 +20,7 @@ from api.context import AppContext, context_of
 from api.errors import Problem, field_problem, from_refusal, from_validation
 from api.idempotency import HEADER as KEY_HEADER
 from api.idempotency import MIN_CHARS_WITHOUT_CALLER, Intent
+from api.personal import seal_customer_id
 from cluster.engine_types import DEFAULT_WAIT_S, Answer
 from domain import cart, checkout_refusals, ids
 from domain.cart_model import CartCommandBase
@@ -127,6 +128,13 @@ def party_of(context: AppContext, caller: Caller, new_id: str) -> Party:
     return Party(owner_of_token(token), root, token)
 
 
+async def sealed_customer(context: AppContext, caller: Caller, party: Party) -> bytes | None:
+    """The customer who is calling, sealed with the key of whose the thing is to be; None for a guest."""
+    if caller.customer_id is None:
+        return None
+    return seal_customer_id(await context.key_ring.key(party.owner), caller.customer_id)
+
+
 def root_of(token: str) -> str:
     """The root that a guest's token, known to be genuine, was made for."""
     return token[len(GUEST_PREFIX) : -_TOKEN_MAC_CHARS]
@@ -190,6 +198,15 @@ def not_found() -> Problem:
 def false_cursor() -> Problem:
     """A cursor that no page of ours gave."""
     return field_problem("query.cursor", "invalid", "Send next_cursor of the page before, or leave it out.")
+
+
+def number_cursor(cursor: str | None, *, most_digits: int) -> int:
+    """The number that the page before ended with, 0 for the first page. Problem: a false cursor."""
+    if cursor is None:
+        return 0
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= most_digits):
+        raise false_cursor()
+    return int(cursor)
 
 
 def replay_headers(answer: Answer) -> dict[str, str]:

@@ -5,7 +5,6 @@ Owns the composition of an API worker (pools, keys, mailboxes). Is told by the e
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
@@ -32,6 +31,7 @@ from api.context import AppContext
 from api.settings import ApiSettings
 from api.tokens import DevelopmentKey, Jwks, Verifier
 from cluster import connection
+from cluster.lifeline import end_with_parent
 from cluster.logs import log_to_stderr
 from cluster.settings import Settings
 from cluster.tuning import spare_the_collector
@@ -42,11 +42,6 @@ from persistence.sealing import MasterKey, load_or_create_secret
 CONFIG_VARIABLE = "LASTUNIT_PRIVATE_API"
 POOL_SIZE = 8
 LISTEN_WITHIN_S = 60.0
-_PR_SET_PDEATHSIG = 1
-
-
-def settings_of(config: dict[str, Any]) -> Settings:
-    return Settings(**json.loads(config["settings"]))
 
 
 def master_key_path(data_dir: Path, settings: Settings) -> Path:
@@ -69,10 +64,10 @@ def verifier_of(data_dir: Path, settings: Settings) -> Verifier:
 def worker() -> FastAPI:
     """What Granian loads in each worker process."""
     # A worker must not outlive its server: it would keep the port, and an engine that nobody supervises.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    end_with_parent(signal.SIGKILL)
     log_to_stderr()
     config = json.loads(os.environ[CONFIG_VARIABLE])
-    settings = settings_of(config)
+    settings = Settings.model_validate_json(config["settings"])
     data_dir = Path(config["data_dir"])
     master_key = MasterKey.load_or_create(master_key_path(data_dir, settings))
 
@@ -116,7 +111,7 @@ def worker() -> FastAPI:
 def serve() -> int:
     """Run the server until SIGTERM; print its URL on standard output once it takes requests."""
     config = json.loads(os.environ[CONFIG_VARIABLE])
-    settings = settings_of(config)
+    settings = Settings.model_validate_json(config["settings"])
     uvloop.install()
     url = f"http://{config['host']}:{config['port']}"
     threading.Thread(target=_announce, args=(url,), daemon=True).start()

@@ -93,7 +93,7 @@ def operation(
     codes = list(refusals)
     parameters = []
     if key != "none":
-        codes += ["idempotency_key_invalid", "idempotency_key_reused", "request_in_progress"]
+        codes += ["idempotency_key_invalid", "idempotency_key_reused", "request_in_progress", "rate_limited"]
         parameters.append(_idempotency_key(required=key == "required"))
     if key == "required":
         codes.append("idempotency_key_required")

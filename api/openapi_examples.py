@@ -1,6 +1,7 @@
 """One sale as it looks in answers: the examples of the API's description, all of the same cart and order.
 
-Owns texts only. A test holds them against the models that describe the answers.
+Owns texts only. A test holds them against the models that describe the answers. The models of bodies take the
+same buyer.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ _LINE = {
     "unit_price": 1999,
     "amount": 3998,
 }
-_BUYER = {"email": "ada@example.com", "name": "Ada Lovelace"}
-_ADDRESS = {
+BUYER: dict[str, Any] = {"email": "ada@example.com", "name": "Ada Lovelace"}
+ADDRESS: dict[str, Any] = {
     "name": "Ada Lovelace",
     "line1": "1 Main St",
     "city": "Springfield",
@@ -30,6 +31,7 @@ _TOTALS = [
     {"type": "tax", "amount": 281},
     {"type": "total", "amount": 4779},
 ]
+_FIGURES = {"sku": "ROSE-RED-12", "on_hand": 42, "reserved": 2, "available": 40, "sold": 58, "received": 100}
 _CHECKOUT_ID = "chk_01jd4x7b2nk5p8r0t3w6y9azcd"
 _ORDER_ID = "ord_01jd4x8c4mk5p8r0t3w6y9azcd"
 _STARTED = "2026-05-04T09:30:00.000Z"
@@ -56,8 +58,8 @@ _CHECKOUT = {
     "cart_id": _CART["id"],
     "currency": "USD",
     "line_items": [_LINE],
-    "buyer": _BUYER,
-    "shipping_address": _ADDRESS,
+    "buyer": BUYER,
+    "shipping_address": ADDRESS,
     "billing_address": None,
     "shipping_options": [{"id": "standard", "label": "Standard", "amount": 500, "min_days": 3, "max_days": 5}],
     "selected_shipping_option": "standard",
@@ -84,9 +86,9 @@ _ORDER = {
     "checkout_id": _CHECKOUT_ID,
     "customer_id": None,
     "currency": "USD",
-    "buyer": _BUYER,
-    "shipping_address": _ADDRESS,
-    "ship_to": _ADDRESS,
+    "buyer": BUYER,
+    "shipping_address": ADDRESS,
+    "ship_to": ADDRESS,
     "amendments": [],
     "line_items": [_LINE],
     "totals": _TOTALS,
@@ -123,21 +125,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "StockLevel": {"sku": "ROSE-RED-12", "available": 40},
     "StockLevels": {"data": [{"sku": "ROSE-RED-12", "available": 40}]},
-    "StockFigures": {
-        "sku": "ROSE-RED-12",
-        "on_hand": 42,
-        "reserved": 2,
-        "available": 40,
-        "sold": 58,
-        "received": 100,
-    },
+    "StockFigures": _FIGURES,
     "StockAccount": {
-        "sku": "ROSE-RED-12",
-        "on_hand": 42,
-        "reserved": 2,
-        "available": 40,
-        "sold": 58,
-        "received": 100,
+        **_FIGURES,
         "owner": "stock-0",
         "epoch": 3,
         "holds": [

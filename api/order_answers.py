@@ -1,8 +1,8 @@
 """Orders as answers, for buyers and operators alike: one, a page, the audit trail, and what a change came to.
 
-Owns the paging of orders and the names under which callers stand in audit trails. Promises that a change
-which takes longer than one waits is told as 202 with the order as it stands. Called by the routes of
-orders.
+Owns the paging of orders, the names under which callers stand in audit trails, and what of these a buyer may
+see. Promises that a change which takes longer than one waits is told as 202 with the order as it stands.
+Called by the routes of orders.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from api import render
 from api.auth import Caller
 from api.checkout_answers import RETRY, opened_for
 from api.context import AppContext, context_of
-from api.dispatch import accepted, false_cursor, not_found, replay_headers, require_id, wait_s
+from api.dispatch import accepted, false_cursor, not_found, number_cursor, replay_headers, require_id, wait_s
 from api.personal import Opened
 from cluster.engine_types import Answer, StillPending
 from domain import ids
 from domain.checkout_model import CheckoutCommand, CheckoutReply, OrderReply, Read
 from domain.order import OrderView
 
+OPERATOR = "operator"
+_OPERATORS_OWN = ("decision", "reason")
+
 Page = Callable[[str | None, int], Awaitable[list[OrderView]]]
 
 
 def actor_of(caller: Caller) -> str:
     """The caller in an audit trail, which must hold no personal data."""
-    return f"operator:{caller.owners[0][2:10]}" if caller.is_operator else "buyer"
+    return f"{OPERATOR}:{caller.owners[0][2:10]}" if caller.is_operator else "buyer"
 
 
 async def find(context: AppContext, caller: Caller, order_id: str) -> OrderView:
@@ -58,15 +61,23 @@ async def page(context: AppContext, fetch: Page, cursor: str | None, limit: int)
     return render.answer({"data": data, "next_cursor": shown[-1].id if len(views) > limit else None})
 
 
-async def trail(context: AppContext, view: OrderView, cursor: str | None, limit: int) -> Response:
-    """A page of the order's audit trail as an answer. Problem: a false cursor."""
-    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
-        raise false_cursor()
-    rows = await context.orders.events(view.id, int(cursor or 0), limit + 1)
+async def trail(context: AppContext, caller: Caller, view: OrderView, cursor: str | None, limit: int) -> Response:
+    """A page of the order's audit trail as an answer, as the caller may see it. Problem: a false cursor."""
+    rows = await context.orders.events(view.id, number_cursor(cursor, most_digits=9), limit + 1)
     shown = rows[:limit]
     opened = await opened_for(context, view)
     data = [render.order_event(row, opened) for row in shown]
+    if not caller.is_operator:
+        data = [_without_operator(entry) for entry in data]
     return render.answer({"data": data, "next_cursor": str(shown[-1].n) if len(rows) > limit else None})
+
+
+def _without_operator(entry: render.Document) -> render.Document:
+    """For the buyer: what was done to the order, but neither by whom of the shop nor why, which may be a suspicion."""
+    if not entry["actor"].startswith(OPERATOR):
+        return entry
+    detail = {name: value for name, value in entry["detail"].items() if name not in _OPERATORS_OWN}
+    return entry | {"actor": OPERATOR, "detail": detail}
 
 
 async def change(request: Request, command: CheckoutCommand) -> Response:

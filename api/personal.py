@@ -41,7 +41,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 def seal_buyer(key: DataKey, master: MasterKey, fields: Mapping[str, str]) -> Buyer | None:
     """The buyer for the engine; None when no field is filled in."""
-    filled = {name: text for name, text in fields.items() if text}
+    filled = as_kept(BUYER, fields)
     if not filled:
         return None
     problems = tuple(
@@ -59,6 +59,13 @@ def seal_address(key: DataKey, field: str, fields: Mapping[str, str]) -> Address
     checked = check_address(fields)
     sealed = key.seal(field, _encode(checked.normalized))
     return Address(sealed, checked.country, checked.region, checked.postal_code, checked.problems)
+
+
+def as_kept(field: str, fields: Mapping[str, str]) -> dict[str, str]:
+    """What `seal_buyer` or `seal_address` would seal: the fields that are filled in, an address normalized."""
+    if field == BUYER:
+        return {name: text for name, text in fields.items() if text}
+    return check_address(fields).normalized
 
 
 def seal_customer_id(key: DataKey, customer_id: str) -> bytes:

@@ -13,6 +13,7 @@ import threading
 import time
 from functools import partial
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -44,7 +45,8 @@ log = structlog.get_logger()
 class ActorConfig(msgspec.Struct, frozen=True):
     """What an actor is constructed with; travels as bytes, for Ray keeps it for the next construction.
 
-    ``namespace`` is the installation's, ``run`` names the `lastunit up` it was made by.
+    ``namespace`` is the installation's, ``run`` names the `lastunit up` it was made by. ``password_file`` holds what
+    the DSN lacks: what Ray keeps, others may read.
     """
 
     shard: str
@@ -56,6 +58,7 @@ class ActorConfig(msgspec.Struct, frozen=True):
     gateway_timeout_s: float
     sandbox_latency_ms: str
     max_queue: int
+    password_file: str | None = None
 
     def encoded(self) -> bytes:
         return msgspec.msgpack.encode(self)
@@ -73,9 +76,12 @@ def clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def open_pool(dsn: str, size: int) -> asyncpg.Pool:
+async def open_pool(dsn: str, size: int, password_file: str | None = None) -> asyncpg.Pool:
     """Connections that stay; every statement of ours is prepared once on each."""
-    pool: asyncpg.Pool = await asyncpg.create_pool(dsn, min_size=1, max_size=size, command_timeout=60)
+    password = None if password_file is None else Path(password_file).read_text
+    pool: asyncpg.Pool = await asyncpg.create_pool(
+        dsn, password=password, min_size=1, max_size=size, command_timeout=60
+    )
     return pool
 
 
@@ -89,7 +95,7 @@ class _Process:
         """Take the configuration, and connections to the database that it was made for."""
         log_to_stderr()
         self.config = msgspec.msgpack.decode(config, type=ActorConfig)
-        pool = await open_pool(self.config.dsn, connections)
+        pool = await open_pool(self.config.dsn, connections, self.config.password_file)
         found = await directory.namespace(pool)
         if found != self.config.namespace:
             await pool.close()
@@ -114,6 +120,12 @@ class _Posted(_Process):
     """The event-sourced actors: a writer, its facts, and a way to leave."""
 
     actor: Stock | Carts | Coordinator
+
+    async def _serve(self, kind: str) -> None:
+        """The end of a construction: recover. Nobody is answered before."""
+        self.office = PostOffice(self.actor.submit, COMMANDS[kind])
+        await self.actor.start()
+        spare_the_collector()
 
     async def status(self) -> dict[str, Any]:
         """Static and live facts for `lastunit status`; also the sign of life that supervision asks for."""
@@ -151,9 +163,7 @@ class StockActor(_Posted):
             on_fenced=self._leave,
             max_queue=self.config.max_queue,
         )
-        self.office = PostOffice(self.actor.submit, COMMANDS["stock"])
-        await self.actor.start()
-        spare_the_collector()
+        await self._serve("stock")
 
 
 class CartActor(_Posted):
@@ -167,9 +177,7 @@ class CartActor(_Posted):
             on_fenced=self._leave,
             max_queue=self.config.max_queue,
         )
-        self.office = PostOffice(self.actor.submit, COMMANDS["cart"])
-        await self.actor.start()
-        spare_the_collector()
+        await self._serve("cart")
 
 
 class CheckoutCoordinator(_Posted):
@@ -193,9 +201,7 @@ class CheckoutCoordinator(_Posted):
             on_fenced=self._leave,
             max_queue=self.config.max_queue,
         )
-        self.office = PostOffice(self.actor.submit, COMMANDS["checkout"])
-        await self.actor.start()
-        spare_the_collector()
+        await self._serve("checkout")
 
 
 class SandboxGateway(_Process):

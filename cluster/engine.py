@@ -100,9 +100,7 @@ class RayEngine:
 
     async def sandbox(self, request: SandboxRequest) -> Any:
         reply = await _within(self._sandbox.ask(request), DEFAULT_WAIT_S)
-        if reply is None:
-            raise Busy
-        if isinstance(reply, messages.SandboxProblem):
+        if reply is None or isinstance(reply, messages.SandboxProblem):
             raise Busy
         return reply.entries if isinstance(request, ReadBook) else reply
 

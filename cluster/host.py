@@ -28,7 +28,8 @@ from cluster import actor_classes, directory, transport
 from cluster.actor_classes import ActorConfig, open_pool
 from cluster.messages import SANDBOX
 from cluster.settings import Settings
-from cluster.watch import LOOK_S, Eye
+from cluster.watch import LOOK_S, RECOVERY_LOOKS, Eye
+from persistence.dsn import split_password
 from persistence.migrations_runner import migrate
 
 log = structlog.get_logger()
@@ -38,12 +39,18 @@ WATCH_S = 0.5
 LOOKUP_S = 2.0
 LOST_AFTER = 3  # rounds in a row in which no actor and not even Ray itself answered
 NAME_FREE_S = 30.0
+CONSTRUCTION_S = RECOVERY_LOOKS * LOOK_S  # an actor is given as long at the start as when it is replaced
+
+
+class NotCreated(Exception):
+    """An actor did not come up. The message names it."""
 
 
 class HostConfig(msgspec.Struct, frozen=True):
     """What the cluster process is told: where Postgres and Ray are, and the shop's settings.
 
     ``run`` names this `lastunit up`: it stays the same when the cluster process is started again.
+    ``password_file``: where the actors find the password that is in the DSN; None leaves it in theirs.
     """
 
     dsn: str
@@ -52,6 +59,7 @@ class HostConfig(msgspec.Struct, frozen=True):
     run: str
     ray_address: str | None = None
     dashboard_port: int = 8265
+    password_file: str | None = None
 
 
 def ray_temp_dir(data_dir: Path) -> Path:
@@ -95,7 +103,7 @@ class Host:
 
     def __init__(self, config: HostConfig) -> None:
         self._config = config
-        self._settings = Settings(**json.loads(config.settings))
+        self._settings = Settings.model_validate_json(config.settings)
         self.namespace = ""
         self._names: list[tuple[str, str]] = []
         self._eyes: list[Eye] = []
@@ -118,10 +126,10 @@ class Host:
         self._names.append((SANDBOX, SANDBOX))
 
     async def create_actors(self) -> None:
-        """All side by side; returns when every one has recovered and answers."""
+        """All side by side; returns when every one has recovered and answers. NotCreated: one does not."""
         await asyncio.gather(*(self._clear(name) for _, name in self._names))
         self._eyes = [Eye(kind, name, self._create(kind, name)) for kind, name in self._names]
-        await asyncio.gather(*(eye.handle.status.remote() for eye in self._eyes))
+        await asyncio.gather(*(self._constructed(eye) for eye in self._eyes))
 
     def end_actors(self) -> None:
         """In somebody else's Ray cluster nothing of ours stays behind."""
@@ -133,9 +141,11 @@ class Host:
 
     def _actor_config(self, name: str) -> ActorConfig:
         settings = self._settings
+        dsn, password_file = self._config.dsn, self._config.password_file
         return ActorConfig(
             shard=name,
-            dsn=self._config.dsn,
+            dsn=dsn if password_file is None else split_password(dsn)[0],
+            password_file=password_file,
             namespace=self.namespace,
             run=self._config.run,
             policy=settings.policy(),
@@ -144,6 +154,14 @@ class Host:
             sandbox_latency_ms=settings.sandbox_latency_ms,
             max_queue=settings.max_queue,
         )
+
+    async def _constructed(self, eye: Eye) -> None:
+        try:
+            await asyncio.wait_for(eye.handle.status.remote(), CONSTRUCTION_S)
+        except TimeoutError:
+            raise NotCreated(f"The actor {eye.name} has not recovered within {CONSTRUCTION_S:g} s.") from None
+        except ray.exceptions.RayError as error:
+            raise NotCreated(f"The actor {eye.name} cannot be constructed: {error}") from error
 
     async def _clear(self, name: str) -> None:
         """End an actor of this name that is there already, unless it is configured as we would configure it."""
@@ -157,9 +175,12 @@ class Host:
                 return
         log.warning("ending an actor of an earlier start", actor=name)
         ray.kill(found, no_restart=True)
-        async with asyncio.timeout(NAME_FREE_S):
-            while await self._is_named(name):  # noqa: ASYNC110 - Ray does not tell
-                await asyncio.sleep(WATCH_S / 10)
+        try:
+            async with asyncio.timeout(NAME_FREE_S):
+                while await self._is_named(name):  # noqa: ASYNC110 - Ray does not tell
+                    await asyncio.sleep(WATCH_S / 10)
+        except TimeoutError:
+            raise NotCreated(f"The actor {name} of an earlier start is still there after {NAME_FREE_S:g} s.") from None
 
     async def _is_named(self, name: str) -> bool:
         try:
@@ -185,37 +206,43 @@ class Host:
 
     async def _look(self, eye: Eye) -> bool:
         """Whether Ray answers for this actor; one that is dead for good is created again."""
-        sign = await eye.look()
+        try:
+            sign = await eye.look()
+            if sign == "gone":
+                log.warning("actor is gone, creating it again", actor=eye.name)
+                eye.handle = await asyncio.to_thread(self._create, eye.kind, eye.name)
+        except Exception:  # whatever it is, the next round tries again: there is nobody else to look after it
+            log.exception("could not look after the actor", actor=eye.name)
+            return False
         if sign == "silent":
             log.warning("no sign of life", actor=eye.name)
-            return False
-        if sign == "gone":
-            log.warning("actor is gone, creating it again", actor=eye.name)
-            try:
-                eye.handle = await asyncio.to_thread(self._create, eye.kind, eye.name)
-            except Exception as error:
-                log.warning("could not create the actor", actor=eye.name, error=str(error))
-                return False
-        return True
+        return sign != "silent"
 
     async def _ray_answers(self) -> bool:
         try:
             await asyncio.wait_for(self._is_named(SANDBOX), LOOKUP_S)
-        except (TimeoutError, ray.exceptions.RayError, ConnectionError):
+        except Exception as error:  # of whatever kind: one that fails in every round is what a lost Ray looks like
+            log.warning("Ray does not answer", error=repr(error))
             return False
         return True
 
     async def _end_hung(self) -> None:
-        """Ray ends the process, a stopped one too, and constructs the actor again: its epoch fences the old one."""
         for eye in self._eyes:
             if eye.hung:
                 log.error("actor is hung, ending its process", actor=eye.name)
-                eye.forgive()
-                ray.kill(eye.handle, no_restart=False)  # only sends: it does not wait, not even for a lost Ray
-                if self._config.ray_address is None and eye.pid is not None:
-                    # A stopped process that others wait for has been seen to outlive Ray's own attempt.
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(eye.pid, signal.SIGKILL)
+                try:
+                    self._end(eye)
+                except Exception:  # the next round tries again; the others are ended all the same
+                    log.exception("could not end the actor's process", actor=eye.name)
+
+    def _end(self, eye: Eye) -> None:
+        """Ray ends the process, a stopped one too, and constructs the actor again: its epoch fences the old one."""
+        ray.kill(eye.handle, no_restart=False)  # only sends: it does not wait, not even for a lost Ray
+        if self._config.ray_address is None and eye.pid is not None:
+            # A stopped process that others wait for has been seen to outlive Ray's own attempt.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(eye.pid, signal.SIGKILL)
+        eye.forgive()
 
 
 async def run(config: HostConfig) -> int:
@@ -228,7 +255,11 @@ async def run(config: HostConfig) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):  # after ray.init, which sets handlers of its own
         loop.add_signal_handler(number, stopped.set)
     await preparing
-    await host.create_actors()
+    try:
+        await host.create_actors()
+    except NotCreated:
+        host.end_actors()
+        raise
     sys.stdout.write(json.dumps(addresses) + "\n")
     sys.stdout.flush()
     watching = asyncio.create_task(host.watch())
@@ -239,6 +270,7 @@ async def run(config: HostConfig) -> int:
             host.end_actors()
         ray.shutdown()
         return 0
+    await watching
     return RAY_LOST
 
 
@@ -247,6 +279,9 @@ def main(encoded: str) -> int:
     config = msgspec.json.decode(encoded, type=HostConfig)
     try:
         return asyncio.run(run(config))
+    except NotCreated as error:
+        log.error("could not start", error=str(error))
+        return 1
     finally:
         if ray.is_initialized():
             ray.shutdown()

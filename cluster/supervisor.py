@@ -1,15 +1,15 @@
 """`lastunit up`: starts what is not given, in order, keeps it running, and stops it in the opposite order.
 
-Owns the child processes (Postgres, the cluster process, the API server) and DATA_DIR/instance.json. Promises
-that nothing it started outlives it, whether it ends by Ctrl-C or by SIGKILL, and that a part that dies is
-started again. Loses nothing by stopping: what was acknowledged is in Postgres.
+Owns the child processes (Postgres, the cluster process, the API server) and, in DATA_DIR, instance.json and
+postgres.password. Promises that nothing it started outlives it, whether it ends by Ctrl-C or by SIGKILL, and
+that a part that dies is started again, as often as it takes. Loses nothing by stopping: what was acknowledged
+is in Postgres.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import secrets
@@ -24,16 +24,18 @@ import msgspec
 import structlog
 
 from cluster.host import HostConfig, ray_temp_dir
+from cluster.lifeline import end_with_parent
 from cluster.settings import Settings
+from persistence.dsn import split_password
 from persistence.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
 log = structlog.get_logger()
 
 STOP_S = 15.0
 RESTART_PAUSE_S = 0.5
+INSTANCE_FILE = "instance.json"
+PASSWORD_FILE = "postgres.password"
 LOOK_S = 0.2
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class StartError(Exception):
@@ -52,11 +54,6 @@ class UpConfig(msgspec.Struct, frozen=True):
     demo: bool
 
 
-def _die_with_parent() -> None:
-    """Runs in the child before exec: the kernel ends it when its parent is gone, even by SIGKILL."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-
-
 class Child:
     """One child process of `lastunit`, its log on our standard error."""
 
@@ -66,7 +63,11 @@ class Child:
         self._environment = os.environ | environment
         self.process: asyncio.subprocess.Process | None = None
 
-    async def start(self) -> None:
+    async def start(self) -> str:
+        """Start it, and return its first line of standard output: it is up. `StartError` if it ends instead.
+
+        Whatever fails, it does not stay.
+        """
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -75,25 +76,29 @@ class Child:
             stdout=asyncio.subprocess.PIPE,
             env=self._environment,
             start_new_session=True,  # Ctrl-C at the terminal is for the supervisor to act on
-            preexec_fn=_die_with_parent,
+            preexec_fn=end_with_parent,
         )
 
-    async def line(self) -> str:
-        """The child's first line of standard output: it is up. `StartError` if it ends instead."""
-        assert self.process is not None
-        assert self.process.stdout is not None
-        line = await self.process.stdout.readline()
+        try:
+            return await self._first_line(self.process)
+        except Exception:
+            await self.stop()
+            raise
+
+    async def _first_line(self, process: asyncio.subprocess.Process) -> str:
+        assert process.stdout is not None
+        line = await process.stdout.readline()
         if not line:
-            code = await self.process.wait()
+            code = await process.wait()
             raise StartError(f"The {self.name} process ended while starting (exit code {code}); see the log above.")
         return line.decode().strip()
 
     @property
-    def ended(self) -> bool:
-        return self.process is not None and self.process.returncode is not None
+    def running(self) -> bool:
+        return self.process is not None and self.process.returncode is None
 
     async def stop(self) -> None:
-        if self.process is None or self.ended:
+        if self.process is None or not self.running:
             return
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
@@ -165,10 +170,25 @@ class Supervisor:
             run=self._run,
             ray_address=self._config.ray_address,
             dashboard_port=self._config.dashboard_port,
+            password_file=self._share_password(dsn),
         )
         self._cluster = Child("cluster", ["_cluster"], self._environment(host=msgspec.json.encode(host).decode()))
-        await self._cluster.start()
-        self._facts |= json.loads(await self._cluster.line())
+        self._facts |= json.loads(await self._cluster.start())
+
+    def _share_password(self, dsn: str) -> str | None:
+        """The file in which the actors find the DSN's password, for Ray keeps what they are constructed with.
+
+        In somebody else's Ray cluster they may be on a machine that has no such file: there it stays in the DSN.
+        """
+        _, password = split_password(dsn)
+        if password is None:
+            return None
+        if self._config.ray_address is not None:
+            log.warning("the password of Postgres goes to the Ray cluster, see docs/settings.md")
+            return None
+        path = self._data_dir / PASSWORD_FILE
+        _write_private(path, password)
+        return str(path)
 
     async def _start_api(self, dsn: str) -> None:
         api = {
@@ -182,8 +202,7 @@ class Supervisor:
             "settings": self._settings.model_dump_json(),
         }
         self._api = Child("api", ["_api"], self._environment(api=json.dumps(api)))
-        await self._api.start()
-        self._facts["url"] = await self._api.line()
+        self._facts["url"] = await self._api.start()
 
     def _environment(self, **config: str) -> dict[str, str]:
         """A child's configuration goes by its environment: other users cannot read it, unlike arguments."""
@@ -197,12 +216,8 @@ class Supervisor:
         }
 
     def _write_instance(self, dsn: str) -> None:
-        path = self._data_dir / "instance.json"
         facts = {**self._facts, "pid": os.getpid(), "postgres_dsn": dsn}
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            os.fchmod(descriptor, 0o600)  # a file from an older start keeps its mode otherwise
-            json.dump(facts, file, indent=1)
+        _write_private(self._data_dir / INSTANCE_FILE, json.dumps(facts, indent=1))
 
     async def _keep(self, dsn: str) -> None:
         """Start again what dies, until told to stop."""
@@ -216,7 +231,7 @@ class Supervisor:
             await self._unless_stopped(self._restart(dsn, dead))
 
     def _dead(self) -> list[str]:
-        parts = [child.name for child in (self._cluster, self._api) if child is not None and child.ended]
+        parts = [child.name for child in (self._cluster, self._api) if child is not None and not child.running]
         return ["postgres", *parts] if self._postgres is not None and not self._postgres.running else parts
 
     async def _restart(self, dsn: str, dead: Sequence[str]) -> None:
@@ -233,8 +248,9 @@ class Supervisor:
             if "cluster" in dead or "api" in dead:
                 await self._start_api(dsn)
                 self._write_instance(dsn)
-        except (StartError, EmbeddedPostgresError) as error:
-            log.error("could not start", error=str(error))
+        except Exception as error:  # whatever it is: nobody else would try again
+            expected = isinstance(error, StartError | EmbeddedPostgresError)
+            log.error("could not start", error=str(error), exc_info=not expected)
             await asyncio.sleep(RESTART_PAUSE_S)
 
     async def _stop(self) -> None:
@@ -242,7 +258,16 @@ class Supervisor:
         for child in (self._api, self._cluster):
             if child is not None:
                 await child.stop()
-        with contextlib.suppress(FileNotFoundError):
-            (self._data_dir / "instance.json").unlink()
+        for name in (INSTANCE_FILE, PASSWORD_FILE):
+            (self._data_dir / name).unlink(missing_ok=True)
         if self._config.ray_address is None:
             shutil.rmtree(ray_temp_dir(self._data_dir), ignore_errors=True)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A file that only this user may read, whole or not at all."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)  # one that a crash left keeps its mode otherwise
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    draft.replace(path)

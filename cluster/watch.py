@@ -30,13 +30,18 @@ class Eye:
         self.kind = kind
         self.name = name
         self.handle = handle
-        self.pid: int | None = None  # of the process that answered last
+        self._pid: int | None = None  # of the process that answered last
         self._line: asyncio.Future[None] | None = None
         self._silent = 0
 
     @property
     def hung(self) -> bool:
         return self._silent >= (RECOVERY_LOOKS if self._line is None else HUNG_LOOKS)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that answered last, until Ray or `forgive` says that it has ended: an id is used again."""
+        return None if self._line is None or self._line.done() else self._pid
 
     async def look(self) -> Sign:
         """Ask for a sign of life. "silent" is also said when Ray itself does not work."""
@@ -54,14 +59,15 @@ class Eye:
             self._silent += 1
             return "silent"
         self._silent = 0
-        self.pid = status.get("pid") if isinstance(status, dict) else None
+        self._pid = status.get("pid") if isinstance(status, dict) else None
         if self._line is None or self._line.done():
             self._line = asyncio.ensure_future(_until_it_ends(self.handle))
         return "well"
 
     def forgive(self) -> None:
-        """Count anew: something was done about the silence."""
+        """Count anew, and forget the process: something was done about the silence."""
         self._silent = 0
+        self._pid = None
 
     def close(self) -> None:
         if self._line is not None:

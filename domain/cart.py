@@ -3,7 +3,7 @@
 Owns what a buyer has put aside, and the one link to a live checkout. Promises at most 50 lines of 1–999 each,
 that a write names the version it means if it wants to, and that a cart has one live checkout. Prices are
 remembered as they were shown, never decided here. Nothing expires by a timer: whether a cart has been idle
-too long is derived from its times.
+too long is derived from its times, and while a checkout has it, it is not idle.
 
 The customer's pointer to the open cart is another entity, maybe on another shard, so it is set by a command
 of its own, once the cart is made: a crash in between leaves the customer the cart before it, and a refused
@@ -81,7 +81,7 @@ def entity_of(command: CartCommandBase) -> Key:
 def status_of(policy: CartPolicy, cart: Cart, now_ms: int) -> CartStatus:
     if cart.ordered:
         return "checked_out"
-    return "expired" if now_ms > cart.updated_at_ms + policy.idle_ms else "open"
+    return "expired" if now_ms > cart.idle_since_ms(now_ms) + policy.idle_ms else "open"
 
 
 def view(policy: CartPolicy, cart: Cart, now_ms: int) -> CartView:
@@ -93,7 +93,7 @@ def view(policy: CartPolicy, cart: Cart, now_ms: int) -> CartView:
         customer=cart.customer,
         lines=cart.lines,
         checkout_id=cart.checkout_id,
-        expires_at_ms=cart.updated_at_ms + policy.idle_ms,
+        expires_at_ms=cart.idle_since_ms(now_ms) + policy.idle_ms,
         created_at_ms=cart.created_at_ms,
         updated_at_ms=cart.updated_at_ms,
         owner=cart.owner,

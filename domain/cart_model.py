@@ -73,6 +73,10 @@ class Cart(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """The live checkout, if there is one."""
         return self.checkouts[-1] if self.checkouts else None
 
+    def idle_since_ms(self, now_ms: int) -> int:
+        """Not at all while a checkout has it, which ends by itself, but never while money is pending."""
+        return now_ms if self.checkouts else self.updated_at_ms
+
 
 class Customer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A customer's pointer to the cart open on every device; ``before``: the former ones, newest first."""

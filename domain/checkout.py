@@ -4,7 +4,7 @@ Owns the tables; what each entry does is told in `checkout_start`, `checkout_cha
 `checkout_undo` and, past the pivot, `order_saga`. Promises: money moves only after every hold is pinned; the
 order exists only when all money is authorized; what goes wrong before the pivot is undone newest first, what
 goes wrong after it is retried forward; an unknown outcome is waited for, never guessed. Is told of outcomes
-by `Stepped`; never does anything itself (see `checkout_actions.next_actions`).
+by `Stepped`; never does anything itself (see `checkout_actions.next_steps`).
 
     phase              Patch  Complete    Cancel      Replace    Confirm Due
     linking, holding   busy   busy        remembered  remembered –       –
@@ -33,7 +33,7 @@ from domain import checkout_start as beginning
 from domain import checkout_undo as undoing
 from domain import checkout_views as views
 from domain import ids, order_saga
-from domain.checkout_actions import next_actions
+from domain.checkout_actions import next_steps
 from domain.checkout_events import CheckoutEvent, RulesPut
 from domain.checkout_model import (
     Abandon,
@@ -169,7 +169,7 @@ def _decide_known(turn: Turn, command: CheckoutCommand) -> Decision:
 
 def _stepped(turn: Turn, name: str, result: StepResult) -> None:
     """Feed an outcome to its phase; one that is no longer wanted (a repeat, a late one) changes nothing."""
-    if name not in [action.name for action in next_actions(turn.state)]:
+    if name not in next_steps(turn.state):
         return
     match turn.state.phase, result:
         case "linking", CartBegun() as begun:

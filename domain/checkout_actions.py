@@ -1,4 +1,4 @@
-"""`next_actions`: what a checkout's state wants done, and by when it wants to be looked at again.
+"""`next_steps`: what a checkout's state wants done, and by when it wants to be looked at again.
 
 Pure, and the whole of the saga's drive: after any crash the driver asks again, and every action may be
 repeated. An action is known by its name; an outcome whose action is no longer wanted is ignored.
@@ -6,6 +6,8 @@ repeated. An action is known by its name; an outcome whose action is no longer w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import assert_never
 
 import msgspec
@@ -38,42 +40,47 @@ def held_accounts(state: Checkout) -> dict[str, int]:
     return {account_of(sku): 0 for sku in state.dropped} | wanted if state.dropped else wanted
 
 
-def next_actions(state: Checkout) -> list[Action]:
-    """Everything that can be done now, side by side; empty when the checkout waits or rests."""
+Maker = Callable[[Checkout, str], Action]
+
+
+def next_steps(state: Checkout) -> dict[str, Maker]:
+    """Everything that can be done now, side by side: by name, with what makes it an action once it is begun.
+
+    Empty when the checkout waits or rests. (Asked far more often than anything is begun.)
+    """
     match state.phase:
         case "linking":
-            assert state.cart_id is not None, "only a checkout of a cart links it"
             gone = f":{state.previous}" if state.previous is not None else ""
-            name = _in_round("begin_cart" + gone, state)
-            return [BeginCart(name, state.cart_id, state.id, state.owner, state.previous)]
+            return {_in_round("begin_cart" + gone, state): _begin_cart}
         case "replacing":
-            assert state.previous is not None, "only a former checkout is replaced"
-            name = _in_round(f"replace:{state.previous}", state)
-            return [AskToReplace(name, state.previous, state.id)]
+            return {_in_round(f"replace:{state.previous}", state): _ask_to_replace}
         case "holding":
-            pinned = state.express is not None  # an express checkout's hold is born pinned
-            return [_take(state, held_accounts(state), state.expires_at_ms, pinned=pinned)]
+            return {f"take:{state.revision}": _take}
         case "open":
-            return []
+            return {}
         case "changing":
-            return [_change(state)]
+            return _change(state)
         case "trimming":
-            return [_trim(state)]
+            return {f"trim:{state.revision}": _trim}
         case "pinning":
-            return [_numbered_step(state, "pin")]
+            return {f"pin:{state.revision}": _on_hold}
         case "paying":
-            leg = next(index for index in _attempt(state) if not state.legs[index].settled)
-            return [_call(state, leg)]
+            return _call(state, next(index for index in _attempt(state) if not state.legs[index].settled))
         case "awaiting_buyer":
-            return [_ask_gateway(state)]
+            return _ask_gateway(state)
         case "unwinding":
-            return [_unwind(state)]
+            return _unwind(state)
         case "placed":
             return _after_pivot(state)
         case "canceled" | "refused":
             return _after_end(state)
         case never:
             assert_never(never)
+
+
+def next_actions(state: Checkout) -> list[Action]:
+    """`next_steps`, made."""
+    return [make(state, name) for name, make in next_steps(state).items()]
 
 
 def once_more(action: Action) -> Action:
@@ -102,9 +109,7 @@ def deadline_ms(state: Checkout) -> int | None:
 
 def resting(state: Checkout) -> bool:
     """Nothing is owed, wanted or awaited: the state may leave memory until somebody asks for it."""
-    if state.phase == "placed" and "confirm" not in state.steps:
-        return False  # what `next_actions` would say too, at a tenth of the price: this is asked of every order twice
-    return may_rest(state) and not next_actions(state)
+    return may_rest(state) and not next_steps(state)
 
 
 def may_rest(state: Checkout) -> bool:
@@ -121,80 +126,127 @@ def _in_round(name: str, state: Checkout) -> str:
     return f"{name}:{state.round}" if state.round else name
 
 
-def _take(state: Checkout, wanted: dict[str, int], expires_at_ms: int, *, pinned: bool) -> TakeStock:
-    name = f"take:{state.revision}"
-    return TakeStock(name, ids.body(state.id), state.revision, wanted, expires_at_ms, pinned)
+# ── which ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _change(state: Checkout) -> Action:
+def _change(state: Checkout) -> dict[str, Maker]:
     """More units first, under the new revision; fewer are given back only once the change is decided."""
     change = state.change
     assert change is not None, "a changing checkout has a change"
     if change.wanted is None:
-        return _numbered_step(state, "extend", change.expires_at_ms)
-    target = accounts(change.wanted)
-    for account, units in held_accounts(state).items():
-        target[account] = max(units, target.get(account, 0))
-    return _take(state, target, change.expires_at_ms, pinned=False)
+        return {f"extend:{state.revision}": partial(_on_hold, expires_at_ms=change.expires_at_ms)}
+    return {f"take:{state.revision}": _take_more}
 
 
-def _trim(state: Checkout) -> HoldStep:
-    """To what is wanted, also where nothing is wanted any more."""
-    change = state.change
-    assert change is not None, "a trimming checkout has a change"
-    target = dict.fromkeys(map(account_of, change.skus), 0) | held_accounts(state)
-    name = f"trim:{state.revision}"
-    return HoldStep(name, "trim", ids.body(state.id), target, revision=state.revision)
-
-
-def _hold_step(state: Checkout, verb: str) -> HoldStep:
-    return HoldStep(verb, verb, ids.body(state.id), held_accounts(state))
-
-
-def _numbered_step(state: Checkout, verb: str, expires_at_ms: int = 0) -> HoldStep:
-    name = f"{verb}:{state.revision}"
-    return HoldStep(name, verb, ids.body(state.id), held_accounts(state), expires_at_ms, state.revision)
-
-
-def _call(state: Checkout, index: int) -> CallGateway:
+def _call(state: Checkout, index: int) -> dict[str, Maker]:
     leg = state.legs[index]
-    request = payment_leg.request(leg, state.id, state.currency)
-    assert request is not None, "a settled leg has nothing to send"
     doubt = "?" if leg.doubt else ""
-    name = f"{leg.id}:{leg.intent}:{leg.tries}:{leg.resent}{doubt}"
-    return CallGateway(name, index, leg.gateway, request, 0 if leg.doubt else leg.keyed_at_ms)
+    return {f"{leg.id}:{leg.intent}:{leg.tries}:{leg.resent}{doubt}": partial(_send, index=index)}
 
 
-def _ask_gateway(state: Checkout) -> CallGateway:
+def _ask_gateway(state: Checkout) -> dict[str, Maker]:
     """Has the buyer acted? Asked now and then, and at once when the buyer says so (the name changes)."""
     index = next(i for i in _attempt(state) if state.legs[i].status == "requires_action")
-    leg = state.legs[index]
     said = sum(entry.kind == "confirm" for entry in state.asked)
-    return CallGateway(f"{leg.id}:buyer:{said}", index, leg.gateway, Retrieve(leg.id))
+    return {f"{state.legs[index].id}:buyer:{said}": partial(_retrieve, index=index)}
 
 
-def _unwind(state: Checkout) -> Action:
+def _unwind(state: Checkout) -> dict[str, Maker]:
     for index in reversed(_attempt(state)):
         if not state.legs[index].settled:
             return _call(state, index)
     assert state.undo is not None, "an unwinding has a reason"
     if state.undo.reason == "declined":
-        return _numbered_step(state, "unpin", state.expires_at_ms)
-    return _hold_step(state, "release")
+        return {f"unpin:{state.revision}": partial(_on_hold, expires_at_ms=state.expires_at_ms)}
+    return {"release": _on_hold}
 
 
-def _after_pivot(state: Checkout) -> list[Action]:
-    actions: list[Action] = [_call(state, i) for i in _attempt(state) if not state.legs[i].settled]
+def _after_pivot(state: Checkout) -> dict[str, Maker]:
+    steps: dict[str, Maker] = {}
+    for index in _attempt(state):
+        if not state.legs[index].settled:
+            steps |= _call(state, index)
     order = state.order
     assert order is not None, "past the pivot there is an order"
     if "confirm" not in state.steps:
-        actions.append(_hold_step(state, "confirm"))
+        steps["confirm"] = _on_hold
     elif order.status == "canceled" and "give_back" not in state.steps:
-        ticket = return_ticket(state)
-        actions.append(HoldStep("give_back", "give_back", ticket, accounts(state.wanted)))
+        steps["give_back"] = _give_back
     if state.cart_id is not None and "end_cart" not in state.steps:
-        actions.append(EndCart(_in_round("end_cart", state), state.cart_id, state.id, True))
-    return actions
+        steps[_in_round("end_cart", state)] = _end_cart
+    return steps
+
+
+def _after_end(state: Checkout) -> dict[str, Maker]:
+    """Nothing is held; the cart reopens."""
+    if state.cart_id is None or "linked" not in state.steps or "end_cart" in state.steps:
+        return {}
+    return {_in_round("end_cart", state): _end_cart}
+
+
+# ── how ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _begin_cart(state: Checkout, name: str) -> BeginCart:
+    assert state.cart_id is not None, "only a checkout of a cart links it"
+    return BeginCart(name, state.cart_id, state.id, state.owner, state.previous)
+
+
+def _ask_to_replace(state: Checkout, name: str) -> AskToReplace:
+    assert state.previous is not None, "only a former checkout is replaced"
+    return AskToReplace(name, state.previous, state.id)
+
+
+def _end_cart(state: Checkout, name: str) -> EndCart:
+    assert state.cart_id is not None, "only a checkout of a cart ends it"
+    return EndCart(name, state.cart_id, state.id, state.phase == "placed")
+
+
+def _take(state: Checkout, name: str) -> TakeStock:
+    """An express checkout's hold is born pinned."""
+    pinned = state.express is not None
+    return TakeStock(name, ids.body(state.id), state.revision, held_accounts(state), state.expires_at_ms, pinned)
+
+
+def _take_more(state: Checkout, name: str) -> TakeStock:
+    """For a change: where less is wanted than is held, what is held."""
+    change = state.change
+    assert change is not None, "a changing checkout has a change"
+    assert change.wanted is not None, "it changes the lines"
+    target = accounts(change.wanted)
+    for account, units in held_accounts(state).items():
+        target[account] = max(units, target.get(account, 0))
+    return TakeStock(name, ids.body(state.id), state.revision, target, change.expires_at_ms, False)
+
+
+def _trim(state: Checkout, name: str) -> HoldStep:
+    """To what is wanted, also where nothing is wanted any more."""
+    change = state.change
+    assert change is not None, "a trimming checkout has a change"
+    target = dict.fromkeys(map(account_of, change.skus), 0) | held_accounts(state)
+    return HoldStep(name, "trim", ids.body(state.id), target, revision=state.revision)
+
+
+def _on_hold(state: Checkout, name: str, expires_at_ms: int = 0) -> HoldStep:
+    """The step that the name says, on all of the hold."""
+    verb = name.partition(":")[0]
+    return HoldStep(name, verb, ids.body(state.id), held_accounts(state), expires_at_ms, state.revision)
+
+
+def _give_back(state: Checkout, name: str) -> HoldStep:
+    return HoldStep(name, name, return_ticket(state), accounts(state.wanted))
+
+
+def _send(state: Checkout, name: str, index: int) -> CallGateway:
+    leg = state.legs[index]
+    request = payment_leg.request(leg, state.id, state.currency)
+    assert request is not None, "a settled leg has nothing to send"
+    return CallGateway(name, index, leg.gateway, request, 0 if leg.doubt else leg.keyed_at_ms)
+
+
+def _retrieve(state: Checkout, name: str, index: int) -> CallGateway:
+    leg = state.legs[index]
+    return CallGateway(name, index, leg.gateway, Retrieve(leg.id))
 
 
 def return_ticket(state: Checkout) -> str:
@@ -205,10 +257,3 @@ def return_ticket(state: Checkout) -> str:
 def finished_holds(state: Checkout) -> list[str]:
     """What a resting checkout leaves in stock to be forgotten; a hold that has ended is forgotten by itself."""
     return [return_ticket(state)] if "give_back" in state.steps else []
-
-
-def _after_end(state: Checkout) -> list[Action]:
-    """Nothing is held; the cart reopens."""
-    if state.cart_id is None or "linked" not in state.steps or "end_cart" in state.steps:
-        return []
-    return [EndCart(_in_round("end_cart", state), state.cart_id, state.id, False)]

@@ -1,7 +1,8 @@
 """Changing an open checkout: take the increments, decide the change, then give back what is too much.
 
 Owns the patch. Promises that it is made whole or not at all, and that the moment it is decided is one event:
-before it nothing of the buyer's has changed, after it what is no longer wanted is given back forward.
+before it nothing of the buyer's has changed, after it what is no longer wanted is given back forward. A patch
+that wants nothing else than there is makes no new version, unless the reservation is due to be prolonged.
 """
 
 from __future__ import annotations
@@ -27,24 +28,34 @@ _replace = msgspec.structs.replace
 
 def patch(turn: Turn, command: Patch) -> Decision:
     state, fields = turn.state, command.fields
-    refusal = (
-        no.not_open(state) or no.stale(state, command.expected_version) or _impossible(turn, fields)
-    )  # fmt: skip
+    refusal = no.not_open(state) or no.stale(state, command.expected_version)
+    if refusal is None and fields.lines == ():
+        refusal = no.NO_LINES
     if refusal is not None:
         return turn.reply(command, refusal)
     wanted = fields.lines if fields.lines != state.wanted else None
+    until_ms = prices.expires_at_ms(turn.policy, state.cart_id, turn.now_ms)
+    if wanted is None:
+        reply = _known_without_stock(turn, fields, until_ms)
+        if reply is not None:
+            return turn.reply(command, reply)
     turn.owe("patch", command)
-    until_ms = prices.expires_at_ms(turn.policy, state.cart_idle_at_ms, turn.now_ms)
     turn.move("changing", change=Change(fields, wanted, until_ms), revision=state.revision + 1)
     return turn.decision()
 
 
-def _impossible(turn: Turn, fields: Fields) -> Refusal | None:
-    """What can be refused without asking stock."""
-    if fields.lines is not None:
-        return no.NO_LINES if not fields.lines else None
-    pricing = _price_with(turn, fields, turn.state.products)
-    return no.no_such_option(pricing) if fields.selected_option and pricing.selection_lost else None
+def _known_without_stock(turn: Turn, fields: Fields, until_ms: int) -> CheckoutReply | Refusal | None:
+    """The answer to a patch of other fields than lines that can be refused, or left undone, at once."""
+    state = turn.state
+    pricing = _price_with(turn, fields, state.products)
+    if fields.selected_option and pricing.selection_lost:
+        return no.no_such_option(pricing)
+    # The edge leaves out what it finds as it is: sealed anew, the same words are other bytes.
+    made = prices.priced(pricing) | _given(fields, pricing)
+    unchanged = all(getattr(state, name) == value for name, value in made.items())
+    # A buyer who saves the same again is there all the same, and must not lose the units.
+    soon_over = 2 * (state.expires_at_ms - turn.now_ms) < until_ms - turn.now_ms
+    return views.reply(state) if unchanged and not soon_over else None
 
 
 def _price_with(turn: Turn, fields: Fields, products: dict[str, Product]) -> Pricing:

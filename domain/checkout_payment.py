@@ -1,4 +1,4 @@
-"""Completing a checkout: pin, screen, authorize each payment, and the pivot.
+"""Completing a checkout: pin, authorize each payment, and the pivot.
 
 Owns what becomes of a completion until the order exists. Promises that money moves only after every hold is
 pinned, that each payment's intent is journaled before it is sent, and that the order exists only when all of
@@ -10,7 +10,7 @@ from __future__ import annotations
 from domain import checkout_refusals as no
 from domain import checkout_undo as undoing
 from domain import checkout_views as views
-from domain import fraud, ids, order_saga, payment_leg
+from domain import ids, order_saga, payment_leg
 from domain.checkout_model import CheckoutReply, Complete, ConfirmPayment, LegOutcome
 from domain.checkout_state import AskKind, Payments
 from domain.checkout_turn import Turn
@@ -73,9 +73,6 @@ def pinned(turn: Turn, result: HoldState) -> None:
         return
     turn.set(hold="pinned")
     if undoing.end_if_asked(turn):
-        return
-    if fraud.screen(turn.state.total, turn.policy.review_above_minor) == "deny":
-        undoing.undo(turn, "fraud", no.FRAUD)
         return
     turn.move("paying")
     if not views.current_legs(turn.state):

@@ -14,10 +14,11 @@ from domain.checkout_state import Address, Checkout, Policy, Rules, Wanted
 from domain.pricing import Pricing, price
 
 
-def expires_at_ms(policy: Policy, cart_idle_at_ms: int | None, now_ms: int) -> int:
-    """The reservation's time after an action of the buyer's: never past the time at which the cart counts as idle."""
-    until_ms = now_ms + policy.hold_ttl_ms
-    return until_ms if cart_idle_at_ms is None else min(until_ms, cart_idle_at_ms)
+def expires_at_ms(policy: Policy, cart_id: str | None, now_ms: int) -> int:
+    """The reservation's time after an action of the buyer's, which is an action in the cart, too: both idle from now
+    on, and the reservation does not outlast the time at which the cart counts as idle."""
+    lasts_ms = policy.hold_ttl_ms if cart_id is None else min(policy.hold_ttl_ms, policy.cart_idle_ms)
+    return now_ms + lasts_ms
 
 
 def price_lines(

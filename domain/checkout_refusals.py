@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import assert_never
 
+import msgspec
+
 from domain.catalog import Product
 from domain.checkout_model import CheckoutReply, GaveWay, Reply
 from domain.checkout_state import Checkout, Message, Payments, Wanted
@@ -26,7 +28,6 @@ COMPLETED = Refusal("checkout_completed", "The checkout is completed; its order 
 CANCELED = Refusal("checkout_canceled", "The checkout was canceled. Start a new one.")
 EXPIRED = Refusal("reservation_expired", "The reservation has expired. Start a new checkout.")
 STALE = Refusal("version_mismatch", "The checkout has changed since that version. Read it again.")
-FRAUD = Refusal("fraud_denied", "The order was declined.")
 NOT_RECORDED = Refusal("internal_error", "The order could not be recorded. Nothing was charged.")
 CART_EMPTY = Refusal(
     "cart_empty", "The cart has no lines.", (FieldError("$.cart_id", "missing", "Add items to the cart."),)
@@ -100,6 +101,36 @@ def payment_failed(error: PaymentError | None) -> Refusal:
     return Refusal("payment_failed", text, (entry,))
 
 
+def why_ended(state: Checkout) -> Message:
+    """What a reader is told of a checkout that is over without an order."""
+    assert state.undo is not None, "what is over was undone"
+    cause = state.undo.refusal or CANCELED
+    kind, code, path = "error", "checkout_canceled", "$"
+    match state.undo.reason:
+        case "buyer":
+            kind, text = "info", "The checkout was canceled as its buyer wanted."
+        case "replaced":
+            kind, text = "info", "Another checkout of the same cart took the place of this one."
+        case "expired":
+            code, text = EXPIRED.code, EXPIRED.detail
+        case "payment" if cause.code == "payment_failed":
+            code, path = cause.code, "$.payments"
+            text = "Too many payments failed here, so the checkout was canceled. Start a new one."
+        case _:
+            code, text = cause.code, cause.detail
+    return Message(kind, code, path, text, "unrecoverable")
+
+
+def with_end(refusal: Refusal, state: Checkout) -> Refusal:
+    """The answer to whoever waits for a checkout that is over: a failed payment cannot be tried again here."""
+    if refusal.code != "payment_failed":
+        return refusal
+    text = why_ended(state).content
+    failed = [msgspec.structs.replace(error, extra=error.extra | {"retryable": False}) for error in refusal.errors]
+    ended = FieldError("$", CANCELED.code, text)
+    return msgspec.structs.replace(refusal, detail=f"{refusal.detail} {text}", errors=(*failed, ended))
+
+
 def no_such_method(index: int) -> Refusal:
     error = FieldError(f"$.payments[{index}].method", "invalid", "This shop does not take this method.")
     return Refusal("validation_failed", "A payment method is not available.", (error,))
@@ -155,9 +186,15 @@ def shortage(wanted: tuple[Wanted, ...], found: Shortage) -> Refusal:
     return Refusal("out_of_stock", "There is not enough stock for this order.", errors)
 
 
-def quantity_cut(sku: str, available: int) -> Message:
-    """What a buyer who takes what there is should know."""
+def quantity_cut(sku: str, available: int, place: int | None) -> Message:
+    """What a buyer who takes what there is should know; ``place``: where the line is now, None if it is left out."""
     code, text = "quantity_reduced", f"Only {available} of {sku} were available."
-    if available <= 0:
+    if place is None:
         code, text = "out_of_stock", f"{sku} is out of stock and was left out."
-    return Message("warning", code, "$.line_items", text, "requires_buyer_review")
+    path = "$.line_items" if place is None else quantity_path(place)
+    return Message("warning", code, path, text, "requires_buyer_review")
+
+
+def quantity_path(place: int) -> str:
+    """The quantity of the line at ``place``, counted from 0."""
+    return f"$.line_items[{place}].quantity"

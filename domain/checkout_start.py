@@ -13,9 +13,9 @@ from domain import checkout_prices as prices
 from domain import checkout_refusals as no
 from domain import checkout_undo as undoing
 from domain import checkout_views as views
-from domain.checkout_actions import next_actions
+from domain.checkout_actions import next_steps
 from domain.checkout_model import CartBegun, CheckoutReply, GaveWay, Start
-from domain.checkout_state import Checkout, Phase, Policy, Rules, Undo, Wanted
+from domain.checkout_state import Checkout, Message, Phase, Policy, Rules, Undo, Wanted
 from domain.checkout_turn import Turn
 from domain.messages import Decision
 from domain.stock_model import Held, HoldState, Shortage, sku_of
@@ -26,7 +26,6 @@ MAX_SHORTAGES = 3  # how often what there is may be less than what there was a m
 def start(policy: Policy, rules: Rules, command: Start, now_ms: int, former: Checkout | None = None) -> Decision:
     """A new checkout; or the ``former`` one of the same start, which was told to come back, once more."""
     fields = command.fields
-    idle_at_ms = now_ms + policy.cart_idle_ms if command.cart_id is not None else None
     state = Checkout(
         id=former.id if former is not None else command.checkout_id,
         owner=command.owner,
@@ -40,13 +39,12 @@ def start(policy: Policy, rules: Rules, command: Start, now_ms: int, former: Che
         wanted=command.wanted,
         on_shortage=command.on_shortage,
         express=command.express,
-        expires_at_ms=prices.expires_at_ms(policy, idle_at_ms, now_ms),
+        expires_at_ms=prices.expires_at_ms(policy, command.cart_id, now_ms),
         chosen=fields.selected_option,
         buyer=fields.buyer,
         shipping_address=fields.shipping_address,
         billing_address=fields.billing_address,
         round=former.round + 1 if former is not None else 0,
-        cart_idle_at_ms=idle_at_ms,
     )
     turn = Turn(state, policy, rules, now_ms, is_new=True)
     turn.owe("start", command)
@@ -63,7 +61,7 @@ def again(turn: Turn, command: Start) -> Decision:
     state = turn.state
     if state.phase != "refused":
         return turn.decision(CheckoutReply(200, views.view(state)))
-    if next_actions(state):
+    if next_steps(state):
         return turn.decision(no.BEING_CHANGED)
     return start(turn.policy, turn.rules, command, turn.now_ms, former=state)
 
@@ -132,13 +130,12 @@ def short(turn: Turn, result: Shortage) -> None:
     left = _cut(state.wanted, result)
     takes_less = state.on_shortage == "accept_available" and refusal.code == "out_of_stock"
     if takes_less and left and state.shortages < MAX_SHORTAGES:
-        cuts = tuple(no.quantity_cut(sku_of(line.account), line.available) for line in result.lines)
         turn.move(
             "holding",
             wanted=left,
             shortages=state.shortages + 1,
             revision=state.revision + 1,
-            messages=state.messages + cuts,
+            messages=_told(state, left, result),
             dropped=state.dropped + tuple(_missing_from(left, state.wanted)),
         )
     elif result.held_elsewhere or state.shortages:
@@ -146,6 +143,21 @@ def short(turn: Turn, result: Shortage) -> None:
         undoing.undo(turn, "refused", refusal)
     else:
         undoing.refuse(turn, refusal)
+
+
+def _told(state: Checkout, left: tuple[Wanted, ...], found: Shortage) -> tuple[Message, ...]:
+    """What was cut or left out by now; what was told of a line before points to where the line is now."""
+    places = {line.sku: place for place, line in enumerate(left)}
+    short = {sku_of(line.account): line.available for line in found.lines}
+    sku_at = {no.quantity_path(place): line.sku for place, line in enumerate(state.wanted)}
+    told = []
+    for message in state.messages:
+        sku = sku_at.get(message.path)
+        if sku is None:
+            told.append(message)
+        elif sku not in short:
+            told.append(msgspec.structs.replace(message, path=no.quantity_path(places[sku])))
+    return (*told, *(no.quantity_cut(sku, available, places.get(sku)) for sku, available in short.items()))
 
 
 def _missing_from(left: tuple[Wanted, ...], wanted: tuple[Wanted, ...]) -> list[str]:

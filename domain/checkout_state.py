@@ -60,7 +60,7 @@ Phase = Literal[
     "refused",  # it never became a checkout; only the answer is kept
 ]
 CancelReason = Literal["buyer", "expired", "payment", "fraud", "replaced"]
-UndoReason = Literal["declined", "refused", "buyer", "expired", "payment", "fraud", "replaced"]
+UndoReason = Literal["declined", "refused", "buyer", "expired", "payment", "replaced"]
 AskKind = Literal["start", "patch", "complete", "cancel", "confirm", "replace", "cancel_order"]
 
 
@@ -211,4 +211,3 @@ class Checkout(msgspec.Struct, frozen=True, array_like=True, gc=False):
     placed_version: int = 0
     round: int = 0
     dropped: tuple[str, ...] = ()
-    cart_idle_at_ms: int | None = None

@@ -113,7 +113,7 @@ def undo(turn: Turn, reason: UndoReason, refusal: Refusal) -> None:
     if legs != state.legs[first:]:
         changes["legs"] = state.legs[:first] + legs
     if reason == "declined":  # the buyer gets the whole time for another attempt
-        changes["expires_at_ms"] = prices.expires_at_ms(turn.policy, state.cart_idle_at_ms, turn.now_ms)
+        changes["expires_at_ms"] = prices.expires_at_ms(turn.policy, state.cart_id, turn.now_ms)
         changes["revision"] = state.revision + 1
     turn.move("unwinding", **changes)
 
@@ -161,7 +161,8 @@ def _ended(turn: Turn, reason: UndoReason, refusal: Refusal) -> None:
         turn.answer("cancel", reply=no.NOT_FOUND)
     else:
         turn.move("canceled", hold="expired" if reason == "expired" else "released")
-        turn.answer("start", "patch", "complete", "confirm", reply=_with_id(turn, refusal))
+        told = _with_id(turn, no.with_end(refusal, turn.state))
+        turn.answer("start", "patch", "complete", "confirm", reply=told)
         turn.answer("cancel", reply=CheckoutReply(200, views.view(turn.state)))
     turn.answer("replace", reply=GaveWay())
 

@@ -12,6 +12,7 @@ import msgspec
 
 from domain import ids, order
 from domain.checkout_model import CheckoutReply, CheckoutView, PaymentView
+from domain.checkout_refusals import why_ended
 from domain.checkout_state import Checkout, Message, Problem
 from domain.messages import FieldError
 from domain.order import OrderBody, OrderRow, OrderView
@@ -89,8 +90,10 @@ def _problems(path: str, problems: tuple[Problem, ...]) -> list[FieldError]:
     return [FieldError(f"{path}.{problem.field}", problem.code, problem.message) for problem in problems]
 
 
-def messages_of(state: Checkout) -> tuple[Message, ...]:
-    """What happened to the lines, then what is still to be given, then why the last payment failed."""
+def messages_of(state: Checkout, cancel_reason: str | None) -> tuple[Message, ...]:
+    """What happened to the lines, then what is still to be given, then why the last payment failed; or why it ended."""
+    if cancel_reason is not None:
+        return (*state.messages, why_ended(state))
     if state.phase not in OPEN_PHASES:
         return state.messages
     told = [Message("error", error.code, error.path, error.message, "recoverable") for error in missing(state)]
@@ -108,12 +111,13 @@ def view(state: Checkout, *, at_pivot: bool = False) -> CheckoutView:
         legs = state.legs[: state.attempt_start] + tuple([_authorized(leg) for leg in current_legs(state)])
     placed = state.order
     status = status_of(state)
+    cancel_reason = cancel_reason_of(state, status)
     waiting = status == "requires_escalation"
     return CheckoutView(
         id=state.id,
         version=state.placed_version if at_pivot else state.version,
         status=status,
-        cancel_reason=cancel_reason_of(state, status),
+        cancel_reason=cancel_reason,
         cart_id=state.cart_id,
         currency=state.currency,
         lines=state.lines,
@@ -123,7 +127,7 @@ def view(state: Checkout, *, at_pivot: bool = False) -> CheckoutView:
         offers=state.offers,
         selected=state.selected,
         totals=state.totals,
-        messages=messages_of(state),
+        messages=messages_of(state, cancel_reason),
         reservation="pinned" if at_pivot else reservation_of(state),
         reservation_expires_at_ms=state.expires_at_ms if state.phase in OPEN_PHASES else None,
         payments=tuple([_payment_view(leg) for leg in legs]),

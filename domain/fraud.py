@@ -1,4 +1,4 @@
-"""Fraud screening, as far as it is a pure rule: accept, review by an operator, or deny.
+"""Fraud screening, as far as it is a pure rule: accept, or review by an operator.
 
 Owns the rule; promises the same answer for the same facts. Velocity (how often a buyer tried lately) is the
 business of whoever keeps such counts; it is not known here.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-Verdict = Literal["accept", "review", "deny"]
+Verdict = Literal["accept", "review"]
 
 
 def screen(total_minor: int, review_above_minor: int | None) -> Verdict:

@@ -52,6 +52,9 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="no"):
 
 TOO_MANY = Refusal("rate_limited", "Too many requests with keys were made here within a day. Try again later.")
 KEY_REUSED = Refusal("idempotency_key_reused", "This key was used with another request. Send a new key.")
+BUSY = Refusal("busy", "The service has more work than it can take on now. Ask again shortly.")
+REJECTED = Refusal("internal_error", "This could not be carried out; nothing was changed.")
+NOT_OUTCOMES = (BUSY.code, REJECTED.code)  # they say nothing about what was asked: whoever needs to know asks again
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -99,12 +102,14 @@ def remembered(answers: Mapping[bytes, Answer], command: Command) -> Answer | Re
     return answer
 
 
-def too_many(answers: Mapping[bytes, Answer], command: Command, now_ms: int) -> Refusal | None:
-    """Every kept answer is written again with each change: who asks for hundreds a day has to wait."""
-    if not command.fingerprint or len(answers) < MOST_KEYED_ANSWERS:
+def too_many(
+    answers: Mapping[bytes, Answer], command: Command, now_ms: int, most: int = MOST_KEYED_ANSWERS
+) -> Refusal | None:
+    """Every kept answer is written again with each change: who asks for more than ``most`` a day has to wait."""
+    if not command.fingerprint or len(answers) < most:
         return None
     kept = sum(now_ms - answer.at_ms < KEYED_ANSWER_MS for answer in answers.values() if answer.fingerprint)
-    return TOO_MANY if kept >= MOST_KEYED_ANSWERS else None
+    return TOO_MANY if kept >= most else None
 
 
 def with_answer(

@@ -15,7 +15,7 @@ import msgspec
 from domain import ledger
 from domain.catalog import Product
 from domain.ledger import Account, Hold, LedgerEvent
-from domain.messages import Command, Decision, FieldError, Key, Refusal, Replayed, World, remembered, with_answer
+from domain.messages import Decision, FieldError, Key, Refusal, Replayed, World, remembered, too_many, with_answer
 from domain.stock_model import (
     ALWAYS_ADMITTED,
     KIND,
@@ -100,6 +100,8 @@ __all__ = [
     "sku_of",
     "touches",
 ]
+
+MOST_ANSWERS = 2_000  # a day to the keyed commands about one SKU, which may be counted every minute
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -274,14 +276,25 @@ def _each(hold_ids: Iterable[str], step_of: Callable[[str], ledger.Step]) -> Dec
     return Decision(events, HoldState("", refused))
 
 
-def _answered_before(stock: Stock, command: Command) -> Decision | None:
+def _answered_before(stock: Stock, command: StockCommand) -> Decision | None:
     seen = remembered(stock.answers, command)
     if seen is None:
         return None
     return Decision(reply=seen if isinstance(seen, Refusal) else Replayed(seen.body))
 
 
-def _answer(account: str, command: Command, now_ms: int, reply: StockReply, events: Sequence[StockEvent]) -> Decision:
+def _answered_at_once(stock: Stock, command: Adjust | PutProduct, now_ms: int) -> Decision | None:
+    """As before, or that too much is kept for the SKU already."""
+    before = _answered_before(stock, command)
+    if before is not None:
+        return before
+    refusal = too_many(stock.answers, command, now_ms, MOST_ANSWERS)
+    return Decision(reply=refusal) if refusal is not None else None
+
+
+def _answer(
+    account: str, command: StockCommand, now_ms: int, reply: StockReply, events: Sequence[StockEvent]
+) -> Decision:
     """Reply, and remember the reply where somebody may ask again: after a change, or under a key."""
     if not (events or command.fingerprint):
         return Decision(reply=reply)
@@ -297,13 +310,13 @@ def _put_product(world: World, command: PutProduct, now_ms: int) -> Decision:
     events = [ProductPut(command.sku, command.product)] if changed else []
     if not command.fingerprint:
         return Decision(events, reply)  # to put the same again changes nothing
-    return _answered_before(stock, command) or _answer(account, command, now_ms, reply, events)
+    return _answered_at_once(stock, command, now_ms) or _answer(account, command, now_ms, reply, events)
 
 
 def _adjust(world: World, command: Adjust, now_ms: int) -> Decision:
     account = account_of(command.sku)
     stock = _stock(world, account)
-    before = _answered_before(stock, command)
+    before = _answered_at_once(stock, command, now_ms)
     if before is not None:
         return before
     if stock.product is None:

@@ -159,22 +159,25 @@ class Sandbox:
 
     async def call(self, request: GatewayRequest) -> Outcome:
         """Answer as a gateway would. Once let in, a request runs to its end even if the caller leaves."""
-        if self._settings.mode == "down":
-            return Unknown("connection_refused")
-        if self._settings.mode == "error":
-            return Unknown("http_500")
-        token = request.token if isinstance(request, Authorize) else ""
-        if token == TIMEOUT_BEFORE:
-            return await self._keep_silent()
-        outcome = await self._submit(request, self._draw_delay_ms(token))
-        return await self._keep_silent() if token == TIMEOUT_AFTER else outcome
+        return await self.begin(request)
 
     def begin(self, request: GatewayRequest) -> asyncio.Future[Outcome]:
-        """`call` for whoever has many calls at a time: a task is made only where silence must be kept."""
+        """`call` for whoever has many calls at a time: a task is made only for one that is to fail."""
         token = request.token if isinstance(request, Authorize) else ""
         if self._settings.mode != "up" or token in (TIMEOUT_BEFORE, TIMEOUT_AFTER):
-            return asyncio.ensure_future(self.call(request))
+            return asyncio.ensure_future(self._fail(request, self._settings.mode, token))
         return self._submit(request, self._draw_delay_ms(token))
+
+    async def _fail(self, request: GatewayRequest, mode: Mode, token: str) -> Unknown:
+        """A call that is refused, or answered too late."""
+        if mode == "down":
+            return Unknown("connection_refused")
+        if mode == "error":
+            return Unknown("http_500")
+        if token == TIMEOUT_AFTER:
+            await self._submit(request, self._draw_delay_ms(token))
+        await self._sleep(self._no_answer_after_s)
+        return Unknown("no_answer")
 
     async def resolve(
         self, payment_id: str, outcome: Literal["succeed", "fail"]
@@ -210,10 +213,6 @@ class Sandbox:
             return int(slow[1])
         low_ms, high_ms = self._latency_range_ms
         return self._rng.randint(low_ms, high_ms) if high_ms else 0
-
-    async def _keep_silent(self) -> Outcome:
-        await self._sleep(self._no_answer_after_s)
-        return Unknown("no_answer")
 
     def _submit(self, request: Request, delay_ms: int = 0) -> asyncio.Future[Outcome]:
         # The job is in other hands from here on: a caller's time-out does not recall what was sent.

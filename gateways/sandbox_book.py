@@ -3,7 +3,8 @@
 Owns what each test token means and which facts may follow which: `decide` judges a request against the facts
 about its payment, `outcome_of` reads an answer out of a fact, `standing` adds the facts up; all are pure.
 The book only grows, and the store refuses a fact whose place or idempotency key is taken: whoever judged on
-old facts writes nothing. Called by `gateways.sandbox` alone; the composition root fills the `Book` port.
+old facts writes nothing. Called by `gateways.sandbox`; the composition root fills the `Book` port, and the
+HTTP edge asks which tokens go with a method.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from domain.payments import (
     Void,
 )
 
+PAYPAL = "pm_sandbox_paypal"
+WALLET = "pm_sandbox_wallet"
 TIMEOUT_BEFORE = "pm_sandbox_timeout_before"
 TIMEOUT_AFTER = "pm_sandbox_timeout_after"
 ERROR_ONCE = "pm_sandbox_error_once"
@@ -51,8 +54,8 @@ _TOKENS: dict[str, tuple[EntryStatus, str]] = {
     "pm_card_chargeDeclined": ("declined", "card_declined"),
     "pm_card_chargeDeclinedInsufficientFunds": ("declined", "insufficient_funds"),
     "pm_card_authenticationRequired": ("requires_action", ""),
-    "pm_sandbox_paypal": ("requires_action", ""),
-    "pm_sandbox_wallet": ("succeeded", ""),
+    PAYPAL: ("requires_action", ""),
+    WALLET: ("succeeded", ""),
     TIMEOUT_AFTER: ("succeeded", ""),
     ERROR_ONCE: ("succeeded", ""),
 }
@@ -125,6 +128,14 @@ class Verdict(NamedTuple):
     status: EntryStatus
     code: str
     amount_minor: int
+
+
+def is_token_for(method: str, token: str) -> bool:
+    """Whether a buyer who pays like this could bring this token. A wallet holds cards, PayPal is by itself; the tokens
+    that stand for a gateway's troubles are anybody's."""
+    if method == "paypal":
+        return token != WALLET and not token.startswith("pm_card_")
+    return token != PAYPAL
 
 
 def decide(history: History, earlier: BookEntry | None, request: Request, now_ms: int) -> BookEntry | Outcome:

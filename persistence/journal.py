@@ -9,6 +9,7 @@ damaged record or snapshot is named, never half-applied. Is told everything; dec
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -16,24 +17,10 @@ import asyncpg
 
 from domain.messages import Key
 from domain.order import OrderEventRow, OrderRow, OrderStateRow, OutboxRow
+from persistence.outages import OUTAGES
 from persistence.sql import sql
 
 RECOVERY_PAGE = 5_000
-
-# What asyncpg raises while Postgres restarts, is short of something, or cannot be reached. The internal error is a
-# connection that broke while it was handed back to its pool. Any other error of Postgres is a fault of ours that
-# waiting does not mend: it ends the writer, loudly.
-OUTAGES = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
-
 
 # What Postgres says of rows that it will never take.
 REFUSALS = (
@@ -68,13 +55,17 @@ class Lease(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The state of one entity as of journal record ``seq``; ``older_seq`` is the other stored generation's."""
+    """The state of one entity as of journal record ``seq``; ``older_seq`` is the other stored generation's.
+
+    ``new``: as far as the writer knows, the entity has no row yet. If it has one, the append is refused.
+    """
 
     key: Key
     seq: int
     state: bytes
     resting: bool = False
     older_seq: int = 0
+    new: bool = False
 
 
 class Record(NamedTuple):
@@ -140,7 +131,7 @@ class PostgresJournal:
             raise AppendRejected(str(error)) from error
         except OUTAGES as error:
             raise AppendUnknown(f"{type(error).__name__}: {error}") from error
-        if written is None:
+        if not written:
             raise Fenced(f"{flush.shard} is owned by a newer epoch than {epoch}")
 
     async def was_written(self, flush: Flush) -> bool:
@@ -192,7 +183,7 @@ def _verified(row: asyncpg.Record) -> Snapshot:
 
 # ── the statement ───────────────────────────────────────────────────────────────────────────────────────
 
-_ARGUMENTS = 41
+_ARGUMENTS = 44
 _APPEND = f"SELECT append_flush({', '.join(f'${n}' for n in range(1, _ARGUMENTS + 1))})"
 
 
@@ -203,36 +194,9 @@ def _columns(rows: Sequence[Any], width: int) -> list[list[Any]]:
 
 def _arguments(epoch: int, flush: Flush) -> list[Any]:
     seq = flush.seq
-    orders, states, events, outbox = [], [], [], []
-    for row in flush.rows:
-        match row:
-            case OrderRow():
-                orders.append(
-                    (
-                        row.order_id,
-                        row.checkout_id,
-                        row.number,
-                        row.owner,
-                        row.email_hash,
-                        row.currency,
-                        row.total,
-                        row.placed_at_ms,
-                        row.body.decode(),
-                        order_crc(row.order_id, row.body),
-                    )
-                )
-            case OrderStateRow():
-                states.append(
-                    (row.order_id, row.version, row.status, row.payment_status, row.updated_at_ms, row.body.decode())
-                )
-            case OrderEventRow():
-                events.append((row.order_id, row.n, row.at_ms, row.actor, row.type, row.detail.decode()))
-            case OutboxRow():
-                outbox.append((row.order_id, row.n, row.destination, row.payload.decode()))
-            case _:
-                raise TypeError(f"{type(row).__name__} is not a row that rides")
+    rows = _Rows(flush.rows)
     snapshots = [
-        (snap.key[0], snap.key[1], snap.state, snapshot_crc(snap.key, seq, snap.state), snap.resting)
+        (snap.key[0], snap.key[1], snap.state, snapshot_crc(snap.key, seq, snap.state), snap.resting, snap.new)
         for snap in flush.snapshots
     ]
     return [
@@ -244,10 +208,73 @@ def _arguments(epoch: int, flush: Flush) -> list[Any]:
         flush.event_count,
         flush.events,
         record_crc(flush.shard, seq, flush.at_ms, flush.events),
-        *_columns(snapshots, 5),
+        *_columns(snapshots, 6),
         *_columns(flush.deleted, 2),
-        *_columns(orders, 10),
-        *_columns(states, 6),
-        *_columns(events, 6),
-        *_columns(outbox, 4),
+        *_columns(rows.orders, 10),
+        *_columns(rows.newest_states(), 7),
+        *_columns(rows.events, 6),
+        *_columns(rows.outbox, 4),
+        rows.referred(),
     ]
+
+
+class _Rows:
+    """The rows that ride, sorted by table."""
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self.orders: list[tuple[Any, ...]] = []
+        self.states: list[OrderStateRow] = []
+        self.events: list[tuple[Any, ...]] = []
+        self.outbox: list[tuple[Any, ...]] = []
+        self._placed: set[str] = set()
+        for row in rows:
+            match row:
+                case OrderRow():
+                    self.orders.append(_order(row))
+                    self._placed.add(row.order_id)
+                case OrderStateRow():
+                    self.states.append(row)
+                case OrderEventRow():
+                    self.events.append((row.order_id, row.n, row.at_ms, row.actor, row.type, row.detail.decode()))
+                case OutboxRow():
+                    self.outbox.append((row.order_id, row.n, row.destination, row.payload.decode()))
+                case _:
+                    raise TypeError(f"{type(row).__name__} is not a row that rides")
+
+    def newest_states(self) -> list[tuple[Any, ...]]:
+        """The last state of each order, with whether the order comes along (then it has none yet)."""
+        newest = {row.order_id: row for row in sorted(self.states, key=_version)}
+        return [
+            (
+                row.order_id,
+                row.version,
+                row.status,
+                row.payment_status,
+                row.updated_at_ms,
+                row.body.decode(),
+                row.order_id in self._placed,
+            )
+            for row in newest.values()
+        ]
+
+    def referred(self) -> list[str]:
+        """The orders that must be there already."""
+        return list(({row.order_id for row in self.states} | {row[0] for row in self.events}) - self._placed)
+
+
+_version = attrgetter("version")
+
+
+def _order(row: OrderRow) -> tuple[Any, ...]:
+    return (
+        row.order_id,
+        row.checkout_id,
+        row.number,
+        row.owner,
+        row.email_hash,
+        row.currency,
+        row.total,
+        row.placed_at_ms,
+        row.body.decode(),
+        order_crc(row.order_id, row.body),
+    )

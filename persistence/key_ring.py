@@ -35,7 +35,7 @@ class KeyRing:
         self._now = now
         self._cache: OrderedDict[str, tuple[float, DataKey]] = OrderedDict()
         self._erasures = 0
-        self._claims: Coalescer[tuple[str, bool], bytes | None] = Coalescer(self._claim, _MAX_BATCH)
+        self._claims: Coalescer[tuple[str, bool], DataKey | bytes | None] = Coalescer(self._claim, _MAX_BATCH)
 
     async def key(self, subject: str) -> DataKey:
         """The subject's key, made if it has none, to seal under."""
@@ -89,23 +89,25 @@ class KeyRing:
         if missing:
             erasures = self._erasures
             claims = [self._claims.submit((subject, create)) for subject in missing]
-            for subject, wrapped in zip(missing, await asyncio.gather(*claims), strict=True):
-                if wrapped is not None:
-                    key = found[subject] = self._master.unwrap(subject, wrapped)
+            for subject, claimed in zip(missing, await asyncio.gather(*claims), strict=True):
+                if claimed is not None:
+                    key = claimed if isinstance(claimed, DataKey) else self._master.unwrap(subject, claimed)
+                    found[subject] = key
                     if erasures == self._erasures:
                         self._remember(subject, key)
         return found
 
-    async def _claim(self, batch: list[tuple[str, bool]]) -> list[bytes | None]:
-        offers: dict[str, bytes | None] = {}
-        for subject, create in batch:
-            if create and offers.get(subject) is None:
-                offers[subject] = self._master.wrap(DataKey.generate(subject))
-            else:
-                offers.setdefault(subject, None)
-        rows = await self._pool.fetch(_CLAIM, list(offers), list(offers.values()))
-        stored = {row["subject"]: bytes(row["wrapped"]) for row in rows}
-        return [stored.get(subject) for subject, _ in batch]
+    async def _claim(self, batch: list[tuple[str, bool]]) -> list[DataKey | bytes | None]:
+        """Each subject's key: the one just made for it, else the stored one, still wrapped (it may not open)."""
+        made = {subject: DataKey.generate(subject) for subject in {subject for subject, create in batch if create}}
+        offers = {subject: self._master.wrap(key) for subject, key in made.items()}
+        subjects = list({subject for subject, _ in batch})
+        rows = await self._pool.fetch(_CLAIM, subjects, [offers.get(subject) for subject in subjects])
+        stored: dict[str, bytes] = dict(rows)
+        return [
+            made[subject] if subject in made and stored.get(subject) == offers[subject] else stored.get(subject)
+            for subject, _ in batch
+        ]
 
     def _cached(self, subject: str) -> DataKey | None:
         entry = self._cache.get(subject)

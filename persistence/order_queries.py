@@ -16,22 +16,12 @@ import msgspec
 from domain.order import OrderBody, OrderEventRow, OrderView, StateBody
 from persistence.sql import sql
 
-# What asyncpg raises while Postgres restarts or cannot be reached; nothing was changed by a query.
-OUTAGES: tuple[type[Exception], ...] = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # a connection that broke while it was handed back to its pool
-    OSError,
-)
-
 _read_body = msgspec.json.Decoder(OrderBody).decode
 _read_state = msgspec.json.Decoder(StateBody).decode
 
 
 class OrderQueries:
-    """Reads orders. Errors of asyncpg pass through (`OUTAGES` name those that ask for patience)."""
+    """Reads orders. Errors of asyncpg pass through (`persistence.outages` names those that ask for patience)."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool

@@ -1,7 +1,7 @@
 """The sandbox gateway's book in Postgres.
 
-Owns the calls of the SQL functions of migration 0002 and the one row of 0005: no rule of the gateway is here.
-Promises that an append is one autocommit statement whose constraints arbitrate between instances.
+Owns the calls of the SQL functions of migrations 0002 and 0006 and the one row of 0005: no rule of the gateway is here.
+Promises that an append is written by one autocommit statement, whose constraints arbitrate between instances.
 Told a pool; never holds a connection between calls. The composition root hands it to the sandbox.
 """
 
@@ -14,9 +14,12 @@ from operator import attrgetter
 import asyncpg
 
 from domain.payments import BookEntry
+from persistence.outages import OUTAGES
 
 _RECALL = "SELECT * FROM sandbox_recall($1, $2)"
-_APPEND = "SELECT sandbox_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+_FACT = "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14"
+_ADD = f"SELECT sandbox_add({_FACT})"
+_APPEND = f"SELECT sandbox_append({_FACT})"
 _PAGE = "SELECT * FROM sandbox_page($1, $2)"
 
 _KEPT_SETTINGS = "SELECT mode, latency_ms FROM sandbox_settings WHERE run = $1"
@@ -27,16 +30,6 @@ _KEEP_SETTINGS = """
 """
 
 _row_of = attrgetter(*(field for field in BookEntry.__struct_fields__ if field != "seq"))
-
-# A rollback is a deadlock, which only a writer that is not this class can cause; the internal error is a
-# connection that broke while it was handed back to its pool.
-_OUTAGES = (
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-)
 
 
 class SandboxBook:
@@ -56,10 +49,13 @@ class SandboxBook:
 
     async def append(self, entries: Sequence[BookEntry]) -> Collection[str]:
         # In one order everywhere, so that two instances with the same payments wait for each other in line.
-        columns = zip(*sorted(map(_row_of, entries)), strict=True)
+        columns = list(zip(*sorted(map(_row_of, entries)), strict=True))
         async with self._connection() as connection:
-            rows = await connection.fetch(_APPEND, *columns)
-        return {row[0] for row in rows}
+            try:
+                await connection.execute(_ADD, *columns)
+            except asyncpg.UniqueViolationError:
+                return {row[0] for row in await connection.fetch(_APPEND, *columns)}
+        return {entry.payment_id for entry in entries}
 
     async def entries(self, after: int, limit: int) -> list[BookEntry]:
         async with self._connection() as connection:
@@ -80,9 +76,7 @@ class SandboxBook:
         try:
             async with self._pool.acquire() as connection:
                 yield connection
-        except _OUTAGES as error:
-            raise ConnectionError(str(error)) from error
-        except asyncpg.InterfaceError as error:
-            if isinstance(error, ValueError):  # asyncpg.DataError: an argument that cannot be encoded
+        except OUTAGES as error:
+            if isinstance(error, ValueError):  # an InterfaceError too: an argument that cannot be encoded
                 raise
             raise ConnectionError(str(error)) from error

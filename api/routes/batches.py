@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api import render
-from api.auth import Caller, Operator
+from api.auth import OPERATOR_REFUSALS, Caller, Operator
 from api.context import AppContext, context_of
 from api.dispatch import REPLAYED, ask, intent_of, parse, validated
 from api.errors import Problem
@@ -120,7 +120,7 @@ class _Refused(Exception):
     "/v1/ops/products/batch",
     **operation(
         answers={200: schemas.BatchResults},
-        refusals=("unauthorized", "insufficient_scope"),
+        refusals=OPERATOR_REFUSALS,
         body=schemas.ProductBatch,
         key="honoured",
     ),
@@ -136,7 +136,7 @@ async def put_products(request: Request, caller: Operator) -> Response:
     "/v1/ops/stock/batch",
     **operation(
         answers={200: schemas.BatchResults},
-        refusals=("unauthorized", "insufficient_scope"),
+        refusals=OPERATOR_REFUSALS,
         body=schemas.StockBatch,
         key="honoured",
     ),

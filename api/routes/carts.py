@@ -31,10 +31,10 @@ from api.dispatch import (
     party_of,
     replay_headers,
     require_id,
+    sealed_customer,
 )
 from api.errors import Problem, field_problem
 from api.openapi import operation
-from api.personal import seal_customer_id
 from api.schemas import carts as schemas
 from api.schemas.common import Country, LineItem, NoFields, Text
 from cluster.engine_types import Answer
@@ -78,9 +78,7 @@ async def create_cart(request: Request) -> Response:
     asked = [item["sku"] for item in (request.state.json or {}).get("line_items", ())]
     cart_id = new_id(context, "cart", intent)
     party = party_of(context, caller, cart_id)
-    customer = None
-    if caller.customer_id is not None:
-        customer = seal_customer_id(await context.key_ring.key(party.owner), caller.customer_id)
+    customer = await sealed_customer(context, caller, party)
     answer = await ask(
         context,
         CreateCart(

@@ -27,16 +27,26 @@ from api.dispatch import (
     parse,
     party_of,
     require_id,
+    sealed_customer,
     wait_s,
 )
 from api.http_edge import HEAD_ONLY
 from api.idempotency import Intent
 from api.openapi import operation
-from api.personal import seal_customer_id
 from api.schemas import checkouts as schemas
 from api.schemas.common import NoFields
 from cluster.engine_types import Answer
-from domain.checkout_model import Cancel, CheckoutReply, CheckoutView, Patch, Payments, Read, Start
+from domain.checkout_model import (
+    Cancel,
+    CheckoutReply,
+    CheckoutView,
+    Complete,
+    ConfirmPayment,
+    Patch,
+    Payments,
+    Read,
+    Start,
+)
 
 PATCH_ATTEMPTS = 3
 
@@ -81,9 +91,6 @@ async def start_command(
         party = party_of(context, caller, checkout_id)
     else:
         party = await party_of_cart(context, caller, require_id("cart", body.cart_id))
-    customer = None
-    if caller.customer_id is not None:
-        customer = seal_customer_id(await context.key_ring.key(party.owner), caller.customer_id)
     return (
         Start(
             command_id=intent.command_id,
@@ -91,7 +98,7 @@ async def start_command(
             checkout_id=checkout_id,
             owner=party.owner,
             root=party.root,
-            customer=customer,
+            customer=await sealed_customer(context, caller, party),
             cart_id=body.cart_id,
             wanted=forms.wanted(body.line_items),
             currency=body.currency or context.settings.currency,
@@ -199,12 +206,19 @@ async def cancel_checkout(request: Request, checkout_id: str) -> Response:
         checkout_id=require_id("chk", checkout_id),
         expected_version=expected_version(request),
     )
+    seconds = wait_s(request, context.settings.cancel_wait_s)
+    return await answers.resource(context, await carry_out(context, caller, command, seconds))
+
+
+async def carry_out(
+    context: AppContext, caller: Caller, command: Cancel | Complete | ConfirmPayment, seconds: float
+) -> Answer:
+    """What came of the command within so many seconds, else a 202 with the checkout as it stands. Problem: its no."""
 
     async def again(seconds: float) -> Answer:
-        return await ask_as_owner(context, caller, command, seconds, {"checkout_id": checkout_id})
+        return await ask_as_owner(context, caller, command, seconds, {"checkout_id": command.checkout_id})
 
     async def look() -> Answer:
-        return Answer(await read(context, caller, checkout_id))
+        return Answer(await read(context, caller, command.checkout_id))
 
-    seconds = wait_s(request, context.settings.cancel_wait_s)
-    return await answers.resource(context, await answers.result_or_interim(again, look, seconds))
+    return await answers.result_or_interim(again, look, seconds)

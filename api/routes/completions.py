@@ -19,7 +19,6 @@ from api.context import context_of
 from api.direct_route import DirectRoute
 from api.dispatch import (
     accepted,
-    ask_as_owner,
     expected_version,
     intent_of,
     maker_of,
@@ -28,7 +27,7 @@ from api.dispatch import (
     wait_s,
 )
 from api.openapi import operation
-from api.routes.checkouts import CART_REFUSALS, read, start_command
+from api.routes.checkouts import CART_REFUSALS, carry_out, start_command
 from api.schemas import checkouts as schemas
 from api.schemas.common import NoFields
 from api.schemas.orders import Completion
@@ -68,7 +67,7 @@ async def express_checkout(request: Request) -> Response:
     context, caller = context_of(request), maker_of(request, await identify(request), "chk")
     intent = intent_of(request, caller, required=True)
     body = parse(request, schemas.ExpressCheckout)
-    command, party = await start_command(context, caller, intent, body, forms.payments(body))
+    command, party = await start_command(context, caller, intent, body, forms.payments(context, body))
 
     async def again(seconds: float) -> Answer:
         return await context.engine.ask(command, seconds)
@@ -99,7 +98,7 @@ async def complete_checkout(request: Request, checkout_id: str) -> Response:
     """Pay, and place the order. A completed checkout answers its order again, whatever the key."""
     caller = await identify(request)
     intent = intent_of(request, caller, required=True)
-    payments = forms.payments(parse(request, schemas.CompleteCheckout))
+    payments = forms.payments(context_of(request), parse(request, schemas.CompleteCheckout))
     command = Complete(
         command_id=intent.command_id,
         fingerprint=intent.fingerprint,
@@ -137,12 +136,5 @@ async def confirm_payment(request: Request, checkout_id: str, payment_id: str) -
 
 async def _finish(request: Request, caller: Caller, command: Complete | ConfirmPayment) -> Response:
     context = context_of(request)
-
-    async def again(seconds: float) -> Answer:
-        return await ask_as_owner(context, caller, command, seconds, {"checkout_id": command.checkout_id})
-
-    async def look() -> Answer:
-        return Answer(await read(context, caller, command.checkout_id))
-
     seconds = wait_s(request, context.settings.wait_s)
-    return await answers.completion(context, await answers.result_or_interim(again, look, seconds), {})
+    return await answers.completion(context, await carry_out(context, caller, command, seconds), {})

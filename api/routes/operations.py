@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from api import order_answers as answers
 from api import render
-from api.auth import Operator
+from api.auth import OPERATOR_REFUSALS, Operator
 from api.context import context_of
 from api.dispatch import intent_of, parse, require_id
 from api.openapi import operation
@@ -31,11 +31,10 @@ Status = Annotated[
     Literal["pending", "confirmed", "shipped", "delivered", "canceled"] | None,
     Query(description="Only orders that stand so."),
 ]
-_OPERATOR = ("unauthorized", "insufficient_scope")
-_ORDER = (*_OPERATOR, "not_found", "invalid_order_status")
+_ORDER = (*OPERATOR_REFUSALS, "not_found", "invalid_order_status")
 
 
-@router.put("/v1/ops/shipping", **operation(answers={200: PutShipping}, refusals=_OPERATOR, body=PutShipping))
+@router.put("/v1/ops/shipping", **operation(answers={200: PutShipping}, refusals=OPERATOR_REFUSALS, body=PutShipping))
 async def put_shipping(request: Request, caller: Operator) -> Response:
     """Replace the shipping table. Without one, everything ships everywhere for nothing."""
     body = parse(request, PutShipping)
@@ -44,7 +43,7 @@ async def put_shipping(request: Request, caller: Operator) -> Response:
     return render.answer(body.model_dump())
 
 
-@router.put("/v1/ops/tax", **operation(answers={200: PutTax}, refusals=_OPERATOR, body=PutTax))
+@router.put("/v1/ops/tax", **operation(answers={200: PutTax}, refusals=OPERATOR_REFUSALS, body=PutTax))
 async def put_tax(request: Request, caller: Operator) -> Response:
     """Replace the tax table. Without one, tax is 0."""
     body = parse(request, PutTax)
@@ -53,7 +52,7 @@ async def put_tax(request: Request, caller: Operator) -> Response:
     return render.answer(body.model_dump())
 
 
-@router.get("/v1/ops/orders", **operation(answers={200: schemas.OrderPage}, refusals=_OPERATOR))
+@router.get("/v1/ops/orders", **operation(answers={200: schemas.OrderPage}, refusals=OPERATOR_REFUSALS))
 async def list_orders(
     request: Request, caller: Operator, limit: Limit = 20, cursor: Cursor = None, status: Status = None
 ) -> Response:
@@ -140,7 +139,7 @@ async def review_order(request: Request, caller: Operator, order_id: str) -> Res
     )
 
 
-@router.get("/v1/ops/audit", **operation(answers={200: Audit}, refusals=_OPERATOR))
+@router.get("/v1/ops/audit", **operation(answers={200: Audit}, refusals=OPERATOR_REFUSALS))
 async def audit(request: Request, caller: Operator) -> Response:
     """Check the invariants on the live system, against the database and the gateway's own book."""
     return render.answer(await context_of(request).engine.audit())

@@ -69,9 +69,10 @@ async def look_up_order(request: Request) -> Response:
 async def list_order_events(
     request: Request, caller: AnyCaller, order_id: str, limit: Limit = 20, cursor: Cursor = None
 ) -> Response:
-    """The order's audit trail, oldest first."""
+    """The order's audit trail, oldest first. Who of the shop did something, and why, is for operators only."""
     context = context_of(request)
-    return await answers.trail(context, await answers.find(context, caller, order_id), cursor, limit)
+    view = await answers.find(context, caller, order_id)
+    return await answers.trail(context, caller, view, cursor, limit)
 
 
 @router.post(

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api import render
-from api.auth import Operator
+from api.auth import OPERATOR_REFUSALS, Operator
 from api.context import context_of
-from api.dispatch import false_cursor, parse
+from api.dispatch import number_cursor, parse
 from api.errors import Problem
 from api.openapi import operation
 from api.schemas import operations as schemas
@@ -23,12 +23,10 @@ from gateways.sandbox import SandboxSettings
 
 router = APIRouter(tags=["Sandbox"], default_response_class=Response)
 
-_OPERATOR = ("unauthorized", "insufficient_scope")
-
 
 @router.put(
     "/v1/ops/sandbox",
-    **operation(answers={200: schemas.SandboxState}, refusals=_OPERATOR, body=schemas.SetSandbox),
+    **operation(answers={200: schemas.SandboxState}, refusals=OPERATOR_REFUSALS, body=schemas.SetSandbox),
 )
 async def set_sandbox(request: Request, caller: Operator) -> Response:
     """Change how the sandbox gateway behaves from now on: its mode, its latency, or both."""
@@ -41,7 +39,7 @@ async def set_sandbox(request: Request, caller: Operator) -> Response:
     "/v1/ops/sandbox/payments/{payment_id}/resolve",
     **operation(
         answers={200: ResolvedPayment},
-        refusals=(*_OPERATOR, "not_found", "payment_not_pending"),
+        refusals=(*OPERATOR_REFUSALS, "not_found", "payment_not_pending"),
         body=schemas.ResolvePayment,
     ),
 )
@@ -60,12 +58,10 @@ async def resolve_payment(request: Request, caller: Operator, payment_id: str) -
             raise Problem("busy", "The sandbox cannot say; ask again.")
 
 
-@router.get("/v1/ops/sandbox/ledger", **operation(answers={200: schemas.LedgerPage}, refusals=_OPERATOR))
+@router.get("/v1/ops/sandbox/ledger", **operation(answers={200: schemas.LedgerPage}, refusals=OPERATOR_REFUSALS))
 async def read_ledger(request: Request, caller: Operator, limit: Limit = 20, cursor: Cursor = None) -> Response:
     """The gateway's own book, oldest first."""
-    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-        raise false_cursor()
-    book = ReadBook(int(cursor or 0), limit + 1)
+    book = ReadBook(number_cursor(cursor, most_digits=18), limit + 1)
     entries: list[BookEntry] = await context_of(request).engine.sandbox(book)
     shown = entries[:limit]
     next_cursor = str(shown[-1].seq) if len(entries) > limit else None

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api import render
-from api.auth import Operator
+from api.auth import OPERATOR_REFUSALS, Operator
 from api.context import AppContext, context_of
 from api.dispatch import ask, intent_of, parse, replay_headers
 from api.errors import Problem
@@ -31,7 +31,6 @@ MAX_SKUS = 100
 router = APIRouter(default_response_class=Response)
 
 Skus = Annotated[list[Sku], Query(alias="sku", min_length=1, max_length=MAX_SKUS, description="Repeat for each SKU.")]
-_OPERATOR = ("unauthorized", "insufficient_scope")
 # Everybody asks in a flash sale: a second's cache in front takes most of it.
 _PUBLIC = {"Cache-Control": "public, max-age=1"}
 
@@ -61,7 +60,7 @@ async def list_stock(request: Request, skus: Skus) -> Response:
     tags=["Operators"],
     **operation(
         answers={200: schemas.ProductFacts, 201: schemas.ProductFacts},
-        refusals=_OPERATOR,
+        refusals=OPERATOR_REFUSALS,
         body=schemas.PutProduct,
     ),
 )
@@ -78,7 +77,7 @@ async def put_product(request: Request, caller: Operator, sku: SkuInPath) -> Res
 @router.get(
     "/v1/ops/products/{sku:path}",
     tags=["Operators"],
-    **operation(answers={200: schemas.ProductFacts}, refusals=(*_OPERATOR, "not_found")),
+    **operation(answers={200: schemas.ProductFacts}, refusals=(*OPERATOR_REFUSALS, "not_found")),
 )
 async def read_product(request: Request, caller: Operator, sku: SkuInPath) -> Response:
     """What a SKU is."""
@@ -92,7 +91,7 @@ async def read_product(request: Request, caller: Operator, sku: SkuInPath) -> Re
     tags=["Operators"],
     **operation(
         answers={200: StockFigures},
-        refusals=(*_OPERATOR, "not_found", "below_reserved"),
+        refusals=(*OPERATOR_REFUSALS, "not_found", "below_reserved"),
         body=schemas.AdjustStock,
         key="required",
     ),
@@ -120,7 +119,7 @@ async def adjust_stock(request: Request, caller: Operator, sku: SkuInPath) -> Re
 @router.get(
     "/v1/ops/stock/{sku:path}",
     tags=["Operators"],
-    **operation(answers={200: schemas.StockAccount}, refusals=(*_OPERATOR, "not_found")),
+    **operation(answers={200: schemas.StockAccount}, refusals=(*OPERATOR_REFUSALS, "not_found")),
 )
 async def read_stock_account(request: Request, caller: Operator, sku: SkuInPath) -> Response:
     """All figures of a SKU: `on_hand + sold = received`, and who holds what."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from api.openapi_examples import ADDRESS, BUYER
 from api.schemas.carts import CartLine, Message, Total
 from api.schemas.common import (
     AddressFields,
@@ -24,6 +25,8 @@ from api.schemas.common import (
 
 MAX_PAYMENTS = 10
 
+PaymentMethod = Literal["card", "paypal", "wallet"]
+
 
 def _some_lines(lines: list[LineItem]) -> list[LineItem]:
     if not lines:
@@ -40,23 +43,7 @@ def _one_remainder(payments: list[Payment]) -> list[Payment]:
 class CheckoutFields(Body):
     """What a buyer fills in, as a merge patch: what is left out stays, null takes back."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "buyer": {"email": "ada@example.com", "name": "Ada Lovelace"},
-                    "shipping_address": {
-                        "name": "Ada Lovelace",
-                        "line1": "1 Main St",
-                        "city": "Springfield",
-                        "region": "IL",
-                        "postal_code": "62701",
-                        "country": "US",
-                    },
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"buyer": BUYER, "shipping_address": ADDRESS}]})
 
     buyer: BuyerFields | None = None
     shipping_address: AddressFields | None = None
@@ -83,12 +70,28 @@ class StartCheckout(CheckoutFields):
         return self
 
 
+class _Method(BaseModel):
+    """How one payment is paid, whatever else it holds."""
+
+    model_config = ConfigDict(strict=True)
+
+    method: PaymentMethod
+
+
 class Payment(Body):
     """One payment; without `amount` it takes what the others leave."""
 
-    method: Literal["card", "paypal", "wallet"]
+    method: PaymentMethod
     token: Token = Field(description="From the payment provider's own form.", examples=["pm_card_visa"])
     amount: Annotated[Amount, Field(ge=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _method_first(cls, value: Any) -> Any:
+        """What else a payment takes depends on its method: where that is wrong, nothing more is found fault with."""
+        if isinstance(value, dict):
+            _Method.model_validate(value)
+        return value
 
 
 Payments = Annotated[list[Payment], Field(max_length=MAX_PAYMENTS), AfterValidator(_one_remainder)]
@@ -109,15 +112,8 @@ class ExpressCheckout(StartCheckout):
             "examples": [
                 {
                     "line_items": [{"sku": "ROSE-RED-12", "quantity": 1}],
-                    "buyer": {"email": "ada@example.com", "name": "Ada Lovelace"},
-                    "shipping_address": {
-                        "name": "Ada Lovelace",
-                        "line1": "1 Main St",
-                        "city": "Springfield",
-                        "region": "IL",
-                        "postal_code": "62701",
-                        "country": "US",
-                    },
+                    "buyer": BUYER,
+                    "shipping_address": ADDRESS,
                     "payments": [{"method": "card", "token": "pm_card_visa"}],
                 }
             ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -14,6 +14,8 @@ from tests.support.client import Client, code_of, lines
 from tests.support.sale import Sale
 from tests.support.server import Server, eventually
 
+# Payments take long enough that the killing meets many under way.
+SERVER = {"sandbox_latency_ms": "200-600"}
 UNITS = 100
 BUYERS = 1000
 AT_ONCE = 12  # few enough that the sale outlasts the killing
@@ -27,20 +29,6 @@ ONE_BY_ONE: tuple[tuple[str, Victim], ...] = (
     ("an API worker", lambda server: server.api_worker()),
     ("Postgres", lambda server: server.postmaster()),
 )
-
-
-@pytest.fixture(scope="module")
-def server_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One that may be killed; its payments take long enough that the killing meets many under way."""
-    with Server(tmp_path_factory.mktemp("mortal") / "data", sandbox_latency_ms="200-600") as server:
-        yield server
-
-
-@pytest.fixture
-def client(server_of_its_own: Server) -> Iterator[Client]:
-    client = Client(server_of_its_own)
-    yield client
-    client.close()
 
 
 @pytest.mark.chaos

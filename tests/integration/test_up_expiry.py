@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.client import DETAILS, Client, code_of, lines, pay_with
-from tests.support.server import Server, wait_until
+from tests.support.server import wait_until
 
 HOLD_TTL_S = 1
 IDLE_S = 2
 RELEASED_WITHIN_S = 2.0
+SERVER = {"hold_ttl_s": str(HOLD_TTL_S), "cart_idle_s": str(IDLE_S), "gateway_timeout_s": "1"}
 
 
-@pytest.fixture(scope="module")
-def hasty(tmp_path_factory: pytest.TempPathFactory, shop: Client) -> Iterator[Client]:
+@pytest.fixture
+def hasty(client: Client, shop: Client) -> Client:
     """A shop of its own, beside the shared one, where a hold lasts one second and a cart two."""
-    settings = {"hold_ttl_s": str(HOLD_TTL_S), "cart_idle_s": str(IDLE_S), "gateway_timeout_s": "1"}
-    with Server(tmp_path_factory.mktemp("hasty") / "data", **settings) as server:
-        client = Client(server)
-        yield client
-        client.close()
+    return client
 
 
 def test_an_expired_hold_is_back_in_stock_within_two_seconds(hasty: Client) -> None:
@@ -69,6 +65,26 @@ def test_nothing_expires_while_money_is_pending(hasty: Client) -> None:
     assert waiting["reservation"]["status"] == "pinned"
     hasty.resolve(waiting["payments"][0]["id"])
     assert checkout.confirm(waiting["payments"][0]["id"]).status_code == 200
+
+
+def test_a_cart_does_not_expire_while_its_checkout_is_paid(hasty: Client) -> None:
+    """Its idle time passes while the buyer is at their bank: the cart is open, and another start has to wait."""
+    sku = hasty.product(1)
+    cart = hasty.post("/v1/carts", lines((sku, 1))).json()
+    path, token = f"/v1/carts/{cart['id']}", {"Cart-Token": cart["token"]}
+    secured = pay_with("pm_card_authenticationRequired")
+    paying = hasty.post("/v1/express-checkouts", {"cart_id": cart["id"], **DETAILS, **secured}, token)
+    assert paying.status_code == 202, paying.text
+    idle_s = time.monotonic() + IDLE_S + 0.5
+    wait_until(lambda: time.monotonic() > idle_s, "more than a cart may idle", 10)
+    assert hasty.get(path, token).json()["status"] == "open"
+    other = hasty.post("/v1/checkouts", {"cart_id": cart["id"]}, token)
+    assert code_of(other) == (409, "completion_in_progress")
+    payment = paying.json()["checkout"]["payments"][0]["id"]
+    hasty.resolve(payment)
+    confirm = f"/v1/checkouts/{paying.json()['checkout']['id']}/payments/{payment}/confirm"
+    assert hasty.post(confirm, None, token).status_code == 200
+    wait_until(lambda: hasty.get(path, token).json()["status"] == "checked_out", "checked out", 10)
 
 
 def test_an_idle_cart_expires_and_can_be_restored(hasty: Client) -> None:

@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
 
 import psutil
 import pytest
 
 from tests.support.client import Client
-from tests.support.server import Server, wait_until
+from tests.support.server import wait_until
 
+SERVER = {"sandbox_latency_ms": "1-2"}
 # Twenty seconds of silence, five in which Ray lets a process end by itself, and the heir's recovery; twice, for
 # the machine may be busy.
 BACK_WITHIN_S = 120.0  # about 30 when nothing else runs
-
-
-@pytest.fixture(scope="module")
-def server_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("supervised") / "data", sandbox_latency_ms="1-2") as server:
-        yield server
-
-
-@pytest.fixture
-def client(server_of_its_own: Server) -> Iterator[Client]:
-    client = Client(server_of_its_own)
-    yield client
-    client.close()
 
 
 @pytest.mark.chaos

@@ -15,8 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import actors
-import actors.checkout_coordinator
-import actors.stock_actor
+import actors.timers
 import domain.ledger
 
 GRACE_MS = 2_000
@@ -50,10 +49,8 @@ class _Chance:
 CHANCE = _Chance()
 
 _LONG = [
-    (actors.stock_actor, "GRACE_MS", GRACE_MS),
-    (actors.stock_actor, "JUMP_MS", JUMP_MS),
-    (actors.checkout_coordinator, "GRACE_MS", GRACE_MS),
-    (actors.checkout_coordinator, "JUMP_MS", JUMP_MS),
+    (actors.timers, "GRACE_MS", GRACE_MS),
+    (actors.timers, "JUMP_MS", JUMP_MS),
     (domain.ledger, "STALE_TAKE_MS", STALE_TAKE_MS),
     (domain.ledger, "TOMBSTONE_MS", 2 * STALE_TAKE_MS),
 ]

@@ -59,7 +59,7 @@ def expected() -> list[str]:
     return [
         *(FAULTS[fault] for fault in WORST if fault not in NOT_PROMISED),
         *(f"phase: {phase}" for phase in get_args(Phase)),
-        *(f"undo: {reason}" for reason in get_args(UndoReason) if reason != "fraud"),  # nothing denies yet
+        *(f"undo: {reason}" for reason in get_args(UndoReason)),
         *(f"step: {step}" for step in STEPS),
         *(f"answer: {code}" for code in REFUSALS),
         *RECOVERIES,

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
+
+import asyncpg
 
 from domain.messages import Key
 from domain.order import OrderRow
@@ -25,13 +27,15 @@ SLOW_S = (0.02, 0.8)
 
 
 class SimDatabase(Database):
-    """``on_append`` is told of every flush that was written, at that instant."""
+    """``on_append`` is told of every flush that was written, at that instant; ``on_clash`` of one that would have
+    written what is there already, which no owner of the shard ever tries."""
 
     def __init__(self, *shards: str) -> None:
         super().__init__(*shards)
         self.taken_at_s = dict.fromkeys(shards, 0.0)
         self.book = MemoryBook()
         self.on_append: Callable[[Flush], None] = lambda flush: None
+        self.on_clash: Callable[[str], None] = lambda what: None
         self.now_s: Callable[[], float] = lambda: 0.0
 
     def take(self, name: str) -> Lease:
@@ -39,8 +43,20 @@ class SimDatabase(Database):
         return super().take(name)
 
     def append(self, epoch: int, flush: Flush) -> None:
-        super().append(epoch, flush)
+        try:
+            super().append(epoch, flush)
+        except asyncpg.UniqueViolationError as error:
+            self.on_clash(str(error))
+            raise
         self.on_append(flush)
+
+
+class Statement(NamedTuple):
+    """``subject``: what it is about, a flush for instance."""
+
+    name: str
+    run: Callable[[], Any]
+    subject: Any = None
 
 
 class Line:
@@ -54,6 +70,9 @@ class Line:
         self._out_until_s = 0.0
         self._refused: dict[str, bool] = {}
         self.on_written: Callable[[Process], None] = lambda process: None
+        # Told of a statement whose sender lives: before it executes, and after (True: its answer is lost).
+        self.before: Callable[[Process, Statement], None] = lambda process, statement: None
+        self.after: Callable[[Process, Statement], bool] = lambda process, statement: False
 
     def go_out(self, seconds: float) -> None:
         self._out_until_s = self._scheduler.now_s + seconds
@@ -72,46 +91,56 @@ class Line:
             return "a constraint nobody thought of"
         return None
 
-    def execute(self, process: Process, name: str, statement: Callable[[], Any]) -> asyncio.Future[Any]:
+    def execute(self, process: Process, statement: Statement) -> asyncio.Future[Any]:
         future = process.create_future()
         weather, rng = self._weather, self._rng
         fate = rng.random()
         if self._out():
-            self._fail(process, future, name, "outage")
+            self._fail(process, future, statement, "outage")
         elif fate < weather.db_fails_before:
-            self._fail(process, future, name, "fails before")
+            self._fail(process, future, statement, "fails before")
         elif fate < weather.db_fails_before + weather.db_late:
             # The connection breaks, the server goes on with what it was sent.
-            self._fail(process, future, name, "late")
-            self._scheduler.after(rng.uniform(*SLOW_S), self._run, None, future, name, statement)
+            self._fail(process, future, statement, "late")
+            self._scheduler.after(rng.uniform(*SLOW_S), self._run, None, future, statement)
         else:
-            self._scheduler.after(self._delay_s(), self._run, process, future, name, statement)
+            self._scheduler.after(self._delay_s(), self._run, process, future, statement)
         return future
 
-    def _run(self, process: Process | None, future: asyncio.Future[Any], name: str, statement: Any) -> None:
+    def _run(self, process: Process | None, future: asyncio.Future[Any], statement: Statement) -> None:
         if self._out():
             if process is not None:
-                self._fail(process, future, name, "outage")
+                self._fail(process, future, statement, "outage")
             return
+        if process is not None and not process.dead:
+            self.before(process, statement)
+            if process.dead:
+                return
         failed = False
         try:
-            result = statement()
+            result = statement.run()
         except Exception as error:
             failed, result = True, error
-        if process is None:
-            return
-        if name == "append" and not failed:
+        if process is not None:
+            self._executed(process, future, statement, failed, result)
+
+    def _executed(
+        self, process: Process, future: asyncio.Future[Any], statement: Statement, failed: bool, result: Any
+    ) -> None:
+        """Whether its sender hears of it."""
+        if statement.name == "append" and not failed:
             self.on_written(process)
+        lost = not process.dead and not failed and self.after(process, statement)
         if process.dead:
-            self._note("db", "executed for the dead", name)
-        elif not failed and self._rng.random() < self._weather.db_fails_after:
-            self._fail(process, future, name, "fails after")
+            self._note("db", "executed for the dead", statement.name)
+        elif lost or (not failed and self._rng.random() < self._weather.db_fails_after):
+            self._fail(process, future, statement, "fails after")
         else:
             when_s = self._scheduler.now_s + self._delay_s()
             self._scheduler.at(when_s, process, _settle, (future, failed, result))
 
-    def _fail(self, process: Process, future: asyncio.Future[Any], name: str, how: str) -> None:
-        self._note("db", how, name)
+    def _fail(self, process: Process, future: asyncio.Future[Any], statement: Statement, how: str) -> None:
+        self._note("db", how, statement.name)
         when_s = self._scheduler.now_s + self._rng.uniform(*QUICK_S)
         self._scheduler.at(when_s, process, _settle, (future, True, ConnectionResetError(how)))
 
@@ -146,7 +175,7 @@ class SimJournal(MemoryJournal):
         return await super().entities(shard, sorted(keys))  # callers have them in the order of a set
 
     async def _call(self, call: str, subject: Any, statement: Callable[[], Any]) -> Any:
-        return await self._line.execute(self._process, call, statement)
+        return await self._line.execute(self._process, Statement(call, statement, subject))
 
 
 class SimBook:
@@ -167,7 +196,7 @@ class SimBook:
         return await self._execute("entries", lambda: self._book.entries(after, limit))
 
     async def _execute(self, name: str, statement: Callable[[], Awaitable[Any]]) -> Any:
-        return await self._line.execute(self._process, name, lambda: at_once(statement()))
+        return await self._line.execute(self._process, Statement(name, lambda: at_once(statement())))
 
 
 def at_once(work: Any) -> Any:

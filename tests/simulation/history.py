@@ -14,11 +14,11 @@ import msgspec
 from domain import cart_model, stock_model
 from domain import checkout_model as model
 from domain.checkout_refusals import is_final
-from domain.messages import Command, Refusal
+from domain.messages import NOT_OUTCOMES, Command, Refusal
 from tests.simulation.oracle import Oracle
 from tests.support.memory_journal import OrderTables
 
-NOT_FINAL = ("busy", "internal_error", "request_in_progress", "completion_in_progress", "version_mismatch")
+NOT_FINAL = (*NOT_OUTCOMES, "request_in_progress", "completion_in_progress", "version_mismatch")
 _encode = msgspec.msgpack.Encoder().encode
 
 

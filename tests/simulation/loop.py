@@ -167,7 +167,10 @@ class Process(asyncio.AbstractEventLoop):
         return asyncio.Future(loop=self)
 
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None) -> asyncio.Task[Any]:
-        return asyncio.Task(coro, loop=self)
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self)
+        if self.dead:  # as of this very instant: what is still said in it comes to nothing
+            coro.close()
+        return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """A task that ended by an exception which nobody has looked at. What dies with its process says nothing."""

@@ -14,13 +14,12 @@ from typing import Any
 import msgspec
 
 from actors.checkout_coordinator import Watch
-from actors.event_sourced import BUSY
 from actors.mailbox import Unreachable
 from cluster.engine_types import ResolvePayment
 from domain import cart_model, ids, stock
 from domain import checkout_model as model
 from domain.catalog import Product
-from domain.messages import Command, Refusal
+from domain.messages import BUSY, Command, Refusal
 from tests.simulation.history import History, final
 from tests.simulation.loop import Process
 from tests.simulation.network import Network
@@ -124,9 +123,9 @@ class People:
         """A repeat as the edge makes it: the same thing, by an id of another time."""
         match command:
             case model.Start():
-                return msgspec.structs.replace(command, checkout_id=self._named("chk", command.command_id))
+                return msgspec.structs.replace(command, checkout_id=self.named("chk", command.command_id))
             case cart_model.CreateCart():
-                return msgspec.structs.replace(command, cart_id=self._named("cart", command.command_id))
+                return msgspec.structs.replace(command, cart_id=self.named("cart", command.command_id))
             case _:
                 return command
 
@@ -215,7 +214,7 @@ class People:
         else:
             command_id = self.new_id()
             lines = tuple(cart_model.NewLine(line.sku, line.quantity) for line in self._lines())
-            cart_id = self._named("cart", command_id)
+            cart_id = self.named("cart", command_id)
             if self._rng.random() < 0.3:
                 point = cart_model.SetOpenCart(command_id=b"", cart_id=cart_id, owner=owner)
                 await self.ask(point, 1.0)
@@ -236,7 +235,7 @@ class People:
         """What the edge has looked up of every SKU."""
         return tuple(cart_model.Shown(sku, sku, PRICE) for sku in self._shop.units)
 
-    def _named(self, prefix: str, command_id: bytes) -> str:
+    def named(self, prefix: str, command_id: bytes) -> str:
         now_ms = EPOCH_MS + int(self._outside.time() * 1000)
         return ids.make(prefix, now_ms, ids.derive_body(command_id, prefix))
 
@@ -245,7 +244,7 @@ class People:
         express = self._payments() if rng.random() < 0.3 else None
         given = ("buyer", "shipping_address") if express is not None or rng.random() < 0.7 else ()
         fields = model.Fields(given, BUYER, HOMES[0]) if given else model.Fields()
-        checkout_id = self._named("chk", command_id)
+        checkout_id = self.named("chk", command_id)
         return model.Start(
             command_id=command_id, fingerprint=KEYED, checkout_id=checkout_id, owner=owner,
             root=ids.body(checkout_id), customer=None, cart_id=cart_id,

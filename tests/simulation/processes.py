@@ -17,6 +17,7 @@ from actors.checkout_coordinator import CheckoutCoordinator
 from actors.mailbox import Mailbox
 from actors.ports import MailboxPorts
 from actors.post_office import PostOffice
+from actors.promise import Promise
 from actors.routing import Router, SlotTable
 from actors.stock_actor import StockActor
 from actors.stock_port import StockPort
@@ -72,6 +73,9 @@ class Processes:
     ) -> None:
         self.network: Network
         self.on_ready: Callable[[Incarnation], None] = lambda incarnation: None
+        # Told of a call that reaches its callee, and of its answer (True: that is lost).
+        self.on_call: Callable[[Incarnation, Call], None] = lambda incarnation, call: None
+        self.on_answer: Callable[[Incarnation, Call, bytes], bool] = lambda incarnation, call, answer: False
         self._scheduler = scheduler
         self._weather = weather
         self._rng = rng
@@ -118,6 +122,8 @@ class Processes:
             self._note("life", f"recovery {how}", incarnation.name)
             self.kill(incarnation)
             return
+        if incarnation.process.dead:
+            return
         incarnation.ready = True
         self.on_ready(incarnation)
         waiting, incarnation.waiting = incarnation.waiting, []
@@ -153,10 +159,13 @@ class Processes:
     def strike(self, process: Process, chance: float, where: str) -> None:
         """Fate may wait for a process at a certain place."""
         if chance and self._rng.random() < chance:
-            self._note("life", f"struck {where}", process.name)
-            for incarnation in self.living():
-                if incarnation.process is process:
-                    self.kill(incarnation)
+            self.strike_down(process, where)
+
+    def strike_down(self, process: Process, where: str) -> None:
+        self._note("life", f"struck {where}", process.name)
+        for incarnation in self.living():
+            if incarnation.process is process:
+                self.kill(incarnation)
 
     def strike_after_commit(self, process: Process) -> None:
         self.strike(process, self._weather.crash_at_commit, "after its commit")
@@ -183,6 +192,9 @@ class Processes:
         if len(bearers) > 1 and self._rng.random() < 0.5:
             incarnation = bearers[0]
             self._note("net", "reaches the old one", call.to)
+        self.on_call(incarnation, call)
+        if incarnation.process.dead:
+            return False
         if incarnation.ready:
             self._serve(incarnation, call)
         else:
@@ -203,6 +215,10 @@ class Processes:
         if error is not None:
             self._on_error(f"{call.method} failed at {incarnation.name}", error)
             self.network.lose(call, "failed")
+        elif self.on_answer(incarnation, call, task.result()):
+            self.network.lose(call, "answer lost, executed")
+        elif incarnation.process.dead:
+            self.network.lose(call, "callee died")
         else:
             self.network.reply(call, task.result())
 
@@ -266,7 +282,7 @@ class Premises:
             {"sandbox": self.mailbox(process, SANDBOX, SANDBOX)},
             GATEWAY_TIMEOUT_S,
         )
-        counted = CountedPorts(ports, self._note, lambda: self._processes.strike_at_step(process))
+        counted = CountedPorts(ports, self._note, process, self._processes.strike_at_step)
         actor = CheckoutCoordinator(*self._parts(incarnation), counted, self.policy, **self._ways_out(incarnation))
         await self._start(incarnation, "checkout", actor)
 
@@ -303,12 +319,17 @@ def slot_table(kind: str, count: int) -> SlotTable:
 class CountedPorts:
     """`Ports` that tells which steps the sagas take."""
 
-    def __init__(self, ports: MailboxPorts, note: Callable[..., None], began: Callable[[], None]) -> None:
+    def __init__(
+        self, ports: MailboxPorts, note: Callable[..., None], process: Process, began: Callable[[Process], None]
+    ) -> None:
         self._ports = ports
         self._note = note
+        self._process = process
         self._began = began
 
-    def start(self, action: model.Action) -> asyncio.Future[Any]:
+    def start(self, action: model.Action) -> asyncio.Future[Any] | Promise:
+        if self._process.dead:  # as of this very instant
+            return Promise()
         match action:
             case model.HoldStep():
                 self._note("step", action.verb)
@@ -316,7 +337,7 @@ class CountedPorts:
                 self._note("step", type(action.request).__name__.lower())
             case _:
                 self._note("step", type(action).__name__)
-        self._began()
+        self._began(self._process)
         return self._ports.start(action)
 
     def forget(self, hold_id: str, accounts: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ from tests.simulation.network import Network
 from tests.simulation.oracle import Oracle
 from tests.simulation.people import People
 from tests.simulation.processes import Incarnation, Premises, Processes
-from tests.simulation.weather import FAULTS_S, NOT_PROMISED, Weather, draw_shop, draw_weather
+from tests.simulation.weather import FAULTS_S, NOT_PROMISED, Shop, Weather, draw_shop, draw_weather
 from tests.simulation.workers import worker_builder
 
 BOUND_S = 10.0  # of healthy running, within which every saga ends
@@ -66,6 +66,7 @@ class Simulation:
         without: frozenset[str] = NOT_PROMISED,
         only: frozenset[str] = frozenset(),
         trace: bool = False,
+        shop: Shop | None = None,
     ) -> None:
         self.seed = seed
         self.counts: Counter[str] = Counter()
@@ -75,7 +76,8 @@ class Simulation:
         streams = Random(seed)
         draw = lambda: Random(streams.getrandbits(64))  # noqa: E731  # one stream a concern
         self.rng = draw()
-        self.shop = draw_shop(draw())
+        drawn = draw_shop(draw())
+        self.shop = shop or drawn
         self._storm = draw_weather(draw(), without, only)
         self.weather = Weather()
         self.scheduler = Scheduler(self._failed)
@@ -83,6 +85,7 @@ class Simulation:
         self.database.now_s = self._now_s
         self.oracle = Oracle(self.database.book, self._now_s, self.note, self.violate)
         self.database.on_append = self.oracle.appended
+        self.database.on_clash = lambda what: self.violate("written twice", what)
         self.processes = Processes(self.scheduler, self.weather, draw(), self.note, self._failed)
         self.network = Network(self.scheduler, self.weather, draw(), self.processes.deliver, self.note)
         self.processes.network = self.network
@@ -167,16 +170,19 @@ class Simulation:
         self.outside.run_until_complete(self.people.fill_shelves())
 
     def _storm_and_calm(self) -> None:
+        self._befall()
+        self.fate.calm()
+        self.people.closed = True
+        self.people.spawn(self.people.ask_again(self.history.unresolved(), BOUND_S))
+        self._run_until("not_converged", BOUND_S, self._unfinished)
+
+    def _befall(self) -> None:
         self.weather.__dict__.update(self._storm.__dict__)
         self.fate.plan()
         if self._luck.random() < AUDITED:
             self.scheduler.after(self._luck.uniform(0, FAULTS_S), self._audit)
         self.people.open_doors(FAULTS_S * 0.7)
         self.scheduler.run(self._now_s() + FAULTS_S)
-        self.fate.calm()
-        self.people.closed = True
-        self.people.spawn(self.people.ask_again(self.history.unresolved(), BOUND_S))
-        self._run_until("not_converged", BOUND_S, self._unfinished)
 
     def _let_time_pass(self) -> None:
         """Reservations and steps that were left alone end by their time, with a minute of grace."""
@@ -200,6 +206,7 @@ class Simulation:
         self.people.spawn(self.people.ask_again(settled, BOUND_S))
         self.people.spawn(self.people.reuse_key(self._luck.choice(settled)))
         self._run_until("repeat_unanswered", BOUND_S, lambda: ["repeats"] if self.people.busy else [])
+        self._let_time_pass()  # a copy on its way since long may have begun anew what was told to come back
 
     # ── where it stands ─────────────────────────────────────────────────────────────────────────────────
 

@@ -27,6 +27,7 @@ from actors.checkout_coordinator import CheckoutCoordinator
 from actors.mailbox import Mailbox
 from actors.ports import MailboxPorts
 from actors.post_office import PostOffice
+from actors.promise import Promise
 from actors.routing import Router, SlotTable
 from actors.stock_actor import StockActor
 from actors.stock_port import StockPort
@@ -69,7 +70,7 @@ class _MortalPorts:
         self.dead = False
         self._ports = ports
 
-    def start(self, action: model.Action) -> asyncio.Future[Any]:
+    def start(self, action: model.Action) -> asyncio.Future[Any] | Promise:
         return asyncio.get_running_loop().create_future() if self.dead else self._ports.start(action)
 
     def forget(self, hold_id: str, accounts: Sequence[str]) -> None:

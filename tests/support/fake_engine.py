@@ -29,6 +29,7 @@ from domain.order import OrderEventRow, OrderRow, OrderStateRow
 from gateways.sandbox import Sandbox
 from gateways.sandbox_book import MemoryBook
 from tests.support.fake_orders import FakeOrders
+from tests.support.promises import answered
 
 TRIES = 3
 ENDED = ("completed", "canceled")
@@ -87,6 +88,8 @@ class _Box:
 
     def ask(self, command: Any) -> asyncio.Future[Any]:
         return asyncio.ensure_future(self._ask(command))
+
+    ask_lightly = ask
 
 
 class FakeEngine:
@@ -271,7 +274,7 @@ class FakeEngine:
         await self._send(step)
 
     async def _outcome_of(self, action: model.Action) -> Any:
-        result = await self._ports.start(action)
+        result = await answered(self._ports.start(action))
         return model.LegOutcome(action.leg, result) if isinstance(action, model.CallGateway) else result
 
 

@@ -20,7 +20,6 @@ import msgspec
 from domain.messages import Key
 from domain.order import OrderEventRow, OrderRow, OrderStateRow, OutboxRow
 from persistence.journal import (
-    OUTAGES,
     RECOVERY_PAGE,
     REFUSALS,
     AppendRejected,
@@ -34,6 +33,7 @@ from persistence.journal import (
     record_crc,
     snapshot_crc,
 )
+from persistence.outages import OUTAGES
 
 T = TypeVar("T")
 
@@ -109,8 +109,6 @@ class OrderTables:
         self.outbox |= new.outbox
 
     def _stage_order(self, new: OrderTables, row: OrderRow) -> None:
-        if row.order_id in new.orders:
-            return  # ON CONFLICT DO NOTHING, and what is looked for afterwards are ids, of which none is missing
         _unique(row.order_id, self.orders, new.orders)
         _unique(row.checkout_id, self.order_of_checkout, new.order_of_checkout)
         _check(row.total >= 0, f"total {row.total}")
@@ -199,6 +197,9 @@ class Database:
             reason = self.refuse(row)
             if reason is not None:
                 raise asyncpg.IntegrityConstraintViolationError(reason)
+        for snapshot in flush.snapshots:
+            if snapshot.new:
+                _unique(snapshot.key, shard.entities)
         self.tables.take(self.tables.staged(flush.rows))
         shard.head = flush.seq
         crc = record_crc(flush.shard, flush.seq, flush.at_ms, flush.events)

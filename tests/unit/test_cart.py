@@ -1,8 +1,6 @@
-"""The cart's core: lines and their limits, versions, idleness, the customer's pointer, and who has it."""
+"""The cart's core: lines and their limits, versions, idleness, and the customer's pointer."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 import pytest
@@ -12,10 +10,6 @@ from domain.cart_model import (
     AddItem,
     BeginCheckout,
     CartEnded,
-    CartEvent,
-    CartPolicy,
-    CartReply,
-    CartReplyType,
     CreateCart,
     EndCheckout,
     NewLine,
@@ -28,64 +22,8 @@ from domain.cart_model import (
     Shown,
 )
 from domain.catalog import MAX_LINES, MAX_QUANTITY
-from domain.checkout_model import CartBegun, Wanted
-from domain.messages import KEY_REUSED, Key, Refusal, Replayed
-
-CART = "cart_01hf7yat00aaaaaaaaaaaaaaaa"
-OWNER = "g:owner"
-POLICY = CartPolicy(idle_ms=1000)
-TEA = (Shown("tea", "Tea", 500),)
-
-
-class Basket:
-    """One cart core with its world; every event goes through its journal form."""
-
-    def __init__(self, *lines: tuple[str, int], create: bool = True) -> None:
-        self.world: dict[Key, Any] = {}
-        self.now_ms = 1_000_000
-        self.keys = 0
-        if create:
-            new = tuple(NewLine(sku, quantity) for sku, quantity in lines)
-            shown = tuple(Shown(sku, sku.title(), 500) for sku, _ in lines)
-            self.ask(CreateCart, customer=None, currency="USD", lines=new, shown=shown)
-
-    def get(self, kind: str, identifier: str) -> Any:
-        return self.world.get((kind, identifier))
-
-    def command(self, kind: Any, **fields: Any) -> Any:
-        self.keys += 1
-        common = {"cart_id": CART, "owner": OWNER, "command_id": self.keys.to_bytes(16, "big"), "fingerprint": b"f"}
-        return kind(**(common | fields))
-
-    def send(self, command: Any) -> Any:
-        decision = cart.decide(POLICY, self, command, self.now_ms)
-        journal = msgspec.msgpack.encode(list(decision.events))
-        for event in msgspec.msgpack.decode(journal, type=list[CartEvent]):
-            for key in cart.touches(event):
-                self.world[key] = cart.evolve(key, self.world.get(key), event)
-        return decision.reply
-
-    def ask(self, kind: Any, **fields: Any) -> Any:
-        return self.send(self.command(kind, **fields))
-
-    def add(self, sku: str, quantity: int = 1, **fields: Any) -> Any:
-        return self.ask(AddItem, sku=sku, quantity=quantity, shown=(Shown(sku, sku.title(), 600),), **fields)
-
-    def line(self, sku: str) -> Any:
-        return next(line for line in self.read().lines if line.sku == sku)
-
-    def read(self) -> Any:
-        return self.ask(ReadCart).cart
-
-
-def quantities(reply: Any) -> dict[str, int]:
-    return {line.sku: line.quantity for line in reply.cart.lines}
-
-
-def replayed(reply: Any) -> Any:
-    assert isinstance(reply, Replayed)
-    return msgspec.msgpack.decode(reply.body, type=CartReplyType)
-
+from domain.messages import KEY_REUSED
+from tests.unit.basket import CART, OWNER, TEA, Basket, quantities, replayed, writes
 
 # ── lines ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -176,13 +114,6 @@ def test_a_stranger_finds_no_cart_and_the_system_finds_every_cart():
     assert basket.ask(ReadCart, owner="c:other").code == "not_found"
     assert basket.ask(ReadCart, owner="").status == 200
     assert basket.ask(ReadCart, cart_id="cart_01hf7yat00bbbbbbbbbbbbbbbb").code == "not_found"
-
-
-def writes(basket: Basket) -> list[Any]:
-    return [
-        basket.command(AddItem, sku="tea", quantity=1, shown=TEA),
-        basket.command(SetQuantity, line_id=basket.line("tea").id, quantity=3),
-    ]
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -330,79 +261,3 @@ def test_a_command_goes_to_its_cart_or_to_its_customer():
     assert cart.route(basket.command(ReadCart)) == ids.body(CART)
     assert cart.route(basket.command(ReadCustomer)) == OWNER
     assert cart.entity_of(basket.command(SetOpenCart)) == ("customer", OWNER)
-
-
-# ── checkouts ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def begin(basket: Basket, checkout_id: str, gone: str | None = None) -> Any:
-    return basket.ask(BeginCheckout, checkout_id=checkout_id, gone=gone, fingerprint=b"")
-
-
-def end(basket: Basket, checkout_id: str, ordered: bool = False) -> Any:
-    return basket.ask(EndCheckout, checkout_id=checkout_id, ordered=ordered, owner="", fingerprint=b"")
-
-
-def test_the_newest_start_gets_the_cart_and_learns_whom_it_displaces():
-    """One after another, each gone one is followed by the next; asking again gives the same answer."""
-    basket = Basket(("tea", 2))
-    lines = (Wanted("tea", 2),)
-    assert begin(basket, "chk_1") == CartBegun(lines, "USD", None)
-    assert begin(basket, "chk_2") == CartBegun(lines, "USD", "chk_1")
-    assert begin(basket, "chk_3") == begin(basket, "chk_3") == CartBegun(lines, "USD", "chk_2")
-    assert begin(basket, "chk_3", gone="chk_2") == CartBegun(lines, "USD", "chk_1")
-    assert begin(basket, "chk_3", gone="chk_1") == CartBegun(lines, "USD", None)
-    assert (basket.read().checkout_id, basket.read().version) == ("chk_3", 1)
-
-
-def test_an_end_gives_the_cart_back_to_whom_it_was_taken_from():
-    """The idle time begins anew; the end of one that does not have the cart, or of a stranger, changes little."""
-    basket = Basket(("tea", 2))
-    for checkout_id in ("chk_1", "chk_2", "chk_3"):
-        begin(basket, checkout_id)
-    basket.now_ms += 500
-    for ended, left in (("chk_2", "chk_3"), ("chk_9", "chk_3"), ("chk_3", "chk_1"), ("chk_1", None), ("chk_1", None)):
-        assert end(basket, ended) == CartEnded()
-        assert basket.read().checkout_id == left
-    assert basket.read().expires_at_ms == basket.now_ms + 1000
-
-
-def test_an_order_closes_the_cart_whoever_has_it():
-    basket = Basket(("tea", 2))
-    begin(basket, "chk_1")
-    begin(basket, "chk_2")
-    end(basket, "chk_1", ordered=True)
-    end(basket, "chk_2")
-    assert (basket.read().status, basket.read().checkout_id) == ("checked_out", None)
-
-
-def test_a_late_copy_of_a_begin_changes_nothing_and_is_answered_as_it_was():
-    """A coordinator takes the answer for what it was, so it comes decoded."""
-    basket = Basket(("tea", 2))
-    command = basket.command(BeginCheckout, checkout_id="chk_1", fingerprint=b"")
-    first = basket.send(command)
-    end(basket, "chk_1")
-    assert basket.send(command) == first
-    assert basket.read().checkout_id is None
-
-
-def test_a_late_copy_of_a_refused_begin_is_refused_too():
-    """The cart has come back meanwhile, but its asker has given up: nobody would ever give the cart back."""
-    basket = Basket(("tea", 2))
-    command = basket.command(BeginCheckout, checkout_id="chk_1", fingerprint=b"")
-    basket.now_ms += 1001
-    first = basket.send(command)
-    assert isinstance(first, Refusal)
-    assert isinstance(basket.ask(RestoreCart), CartReply)
-    assert basket.send(command) == first
-    assert basket.read().checkout_id is None
-
-
-def test_an_expired_cart_cannot_be_checked_out():
-    basket = Basket(("tea", 2))
-    basket.now_ms += 1001
-    refusal = begin(basket, "chk_1")
-    assert isinstance(refusal, Refusal)
-    assert refusal.code == "cart_expired"
-    assert isinstance(basket.ask(RestoreCart), CartReply)
-    assert isinstance(begin(basket, "chk_1"), CartBegun)

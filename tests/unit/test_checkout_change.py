@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from domain import cart_model
 from domain import checkout_model as model
 from domain.catalog import Product
 from domain.checkout_actions import next_actions
@@ -13,7 +15,7 @@ from domain.pricing import Total
 from domain.shipping import ShippingOption, ShippingTable, Zone
 from domain.stock import HoldState, Sweep
 from tests.unit.checkout_phases import lines_patch, open_checkout
-from tests.unit.checkout_world import AWAY, BUYER, HOME, PRICE, Shop, wanted
+from tests.unit.checkout_world import AWAY, BUYER, HOME, PRICE, READY, Shop, wanted
 
 SLOW = ShippingOption("slow", "Slow", {"USD": 500}, 3, 9)
 FAST = ShippingOption("fast", "Fast", {"USD": 900}, 1, 2)
@@ -99,13 +101,80 @@ def test_every_action_of_the_buyer_moves_the_reservations_end():
         assert {hold.expires_at_ms for hold in shop.holds(checkout_id)} == {view.reservation_expires_at_ms}
 
 
-def test_no_reservation_outlasts_the_time_at_which_its_cart_counts_as_idle():
-    shop = Shop(model.Policy(hold_ttl_ms=500_000, cart_idle_ms=600_000), tea=5)
-    start = shop.start(cart_id=shop.make_cart({"tea": 1}))
-    idle_at_ms = shop.now_ms + 600_000
+@pytest.mark.parametrize(("ttl_ms", "idle_ms"), [(500_000, 600_000), (600_000, 500_000)])
+def test_what_a_buyer_does_in_a_checkout_is_done_in_its_cart(ttl_ms, idle_ms):
+    """Neither is idle: the reservation has its whole time again, but for what a cart may idle, and so has the cart."""
+    shop = Shop(model.Policy(hold_ttl_ms=ttl_ms, cart_idle_ms=idle_ms), tea=5)
+    cart_id = shop.make_cart({"tea": 1})
+    start = shop.start(cart_id=cart_id, fields=READY)
     assert shop.run(start).checkout.reservation_expires_at_ms == shop.now_ms + 500_000
-    shop.now_ms += 400_000
-    assert change(shop, start.checkout_id).checkout.reservation_expires_at_ms == idle_at_ms
+    read = cart_model.ReadCart(command_id=b"", cart_id=cart_id)
+    for act in ("patch", "decline") * 2:
+        shop.now_ms += 400_000
+        if act == "patch":
+            change(shop, start.checkout_id, billing_address=HOME if shop.now_ms % 800_000 else AWAY)
+        else:
+            shop.run(shop.complete(start.checkout_id, "bad"))
+        view = shop.ask(shop.command(model.Read, start.checkout_id)).checkout
+        assert view.reservation_expires_at_ms == shop.now_ms + 500_000
+        cart = shop.carts.ask(read, shop.now_ms).reply.cart
+        assert (cart.status, cart.expires_at_ms) == ("open", shop.now_ms + idle_ms)
+    shop.pass_time(500_000)
+    shop.settle()
+    assert shop.state(start.checkout_id).phase == "canceled"
+    shop.now_ms += idle_ms + 1
+    assert shop.carts.ask(read, shop.now_ms).reply.cart.status == "expired"
+
+
+NOTHING_NEW = [
+    {},
+    {"lines": wanted({"tea": 2})},
+    {"shipping_address": HOME, "buyer": BUYER, "billing_address": None},
+    {"selected_option": "fast"},
+]
+
+
+@pytest.mark.parametrize("fields", NOTHING_NEW, ids=lambda fields: "+".join(fields) or "empty")
+def test_a_patch_that_changes_nothing_is_answered_as_it_stands(fields):
+    """The same version, nothing asked of stock; the version that it names must be the present one all the same."""
+    shop = Shop(tea=5)
+    shop.ask(model.PutRules(command_id=b"", shipping=TABLE))
+    checkout_id = open_checkout(shop, lines={"tea": 2})
+    change(shop, checkout_id, selected_option="fast")
+    before = shop.state(checkout_id)
+    shop.now_ms += 60_000
+    reply = change(shop, checkout_id, **fields)
+    read = shop.ask(shop.command(model.Read, checkout_id))
+    assert (reply.status, reply) == (200, read)
+    after = shop.state(checkout_id)
+    assert msgspec.structs.replace(after, answers={}) == msgspec.structs.replace(before, answers={})
+    given = model.Fields(tuple(fields), **fields)
+    stale = shop.command(model.Patch, checkout_id, fields=given, expected_version=before.version - 1)
+    assert shop.ask(stale).code == "version_mismatch"
+
+
+@pytest.mark.parametrize("spent", [0.49, 0.51])
+def test_a_buyer_who_changes_nothing_is_there_all_the_same(spent):
+    """Once half of the reservation's time is over, the same again prolongs it."""
+    shop = Shop(tea=5)
+    checkout_id = open_checkout(shop)
+    before = shop.state(checkout_id)
+    shop.now_ms += int(spent * shop.policy.hold_ttl_ms)
+    view = change(shop, checkout_id, shipping_address=HOME).checkout
+    began_ms = shop.now_ms if spent > 0.5 else before.updated_at_ms
+    assert view.reservation_expires_at_ms == began_ms + shop.policy.hold_ttl_ms
+    assert {hold.expires_at_ms for hold in shop.holds(checkout_id)} == {view.reservation_expires_at_ms}
+    assert (view.version > before.version) == (spent > 0.5)
+
+
+def test_a_patch_of_nothing_reprices_when_the_tables_have_changed():
+    """Something is then other than it was."""
+    shop = Shop(tea=5)
+    checkout_id = open_checkout(shop)
+    before = shop.state(checkout_id)
+    shop.ask(model.PutRules(command_id=b"", shipping=TABLE))
+    view = change(shop, checkout_id).checkout
+    assert (view.selected, view.version > before.version) == ("slow", True)
 
 
 def test_an_address_without_its_country_is_shipped_nowhere():

@@ -11,7 +11,7 @@ from domain import checkout_model as model
 from domain.checkout_actions import deadline_ms, resting
 from domain.messages import Refusal
 from tests.unit.checkout_phases import REACHED
-from tests.unit.checkout_world import Shop
+from tests.unit.checkout_world import HOME, Shop
 
 BUSY, PAYING = "request_in_progress", "completion_in_progress"
 OWED, GONE = "owed", "checkout_canceled"
@@ -41,7 +41,9 @@ ANSWERS = table(
     """
 )
 COMMANDS: list[Callable[[Shop, str], Any]] = [
-    lambda shop, checkout_id: shop.command(model.Patch, checkout_id, fields=model.Fields()),
+    lambda shop, checkout_id: shop.command(
+        model.Patch, checkout_id, fields=model.Fields(("billing_address",), billing_address=HOME)
+    ),
     lambda shop, checkout_id: shop.complete(checkout_id, "ok"),
     lambda shop, checkout_id: shop.command(model.Cancel, checkout_id),
     lambda shop, checkout_id: model.Replace(command_id=b"r", checkout_id=checkout_id, successor="chk_2"),

@@ -50,11 +50,36 @@ def test_who_takes_what_there_is_is_told_what_was_cut():
     opened = shop.run(shop.start(lines={"tea": 3, "mug": 1, "milk": 2}, on_shortage="accept_available"))
     assert opened.status == 201
     assert [(line.sku, line.quantity) for line in opened.checkout.lines] == [("tea", 1), ("milk", 2)]
-    told = [(message.code, message.content) for message in opened.checkout.messages if message.type == "warning"]
-    assert told == [
-        ("quantity_reduced", "Only 1 of tea were available."),
-        ("out_of_stock", "mug is out of stock and was left out."),
+    assert cuts(opened.checkout) == [
+        ("quantity_reduced", "$.line_items[0].quantity", "Only 1 of tea were available."),
+        ("out_of_stock", "$.line_items", "mug is out of stock and was left out."),
     ]
+
+
+def test_what_was_cut_is_shown_where_its_line_is_now():
+    """Lines before it went in a later round, and it was cut again: one message a line, the newest."""
+    shop = Shop(tea=1, mug=3, milk=5)
+    start = shop.start(lines={"tea": 2, "mug": 9, "milk": 9}, on_shortage="accept_available")
+    shop.ask(start)
+    rounds = [
+        (ShortLine("sku:mug", 9, 4, True), ShortLine("sku:milk", 9, 5, True)),
+        (ShortLine("sku:tea", 2, 0, True), ShortLine("sku:mug", 4, 3, True)),
+    ]
+    for short in rounds:
+        [take] = next_actions(shop.state(start.checkout_id))
+        shop.tell(start.checkout_id, take.name, Shortage(short))
+    opened = shop.run(start).checkout
+    assert [(line.sku, line.quantity) for line in opened.lines] == [("mug", 3), ("milk", 5)]
+    assert sorted(cuts(opened)) == [
+        ("out_of_stock", "$.line_items", "tea is out of stock and was left out."),
+        ("quantity_reduced", "$.line_items[0].quantity", "Only 3 of mug were available."),
+        ("quantity_reduced", "$.line_items[1].quantity", "Only 5 of milk were available."),
+    ]
+
+
+def cuts(view: model.CheckoutView) -> list[tuple[str, str, str]]:
+    """What the buyer is told of the lines."""
+    return [(told.code, told.path, told.content) for told in view.messages if told.type == "warning"]
 
 
 def test_nothing_of_what_was_asked_for_is_a_shortage_even_for_who_takes_what_there_is():

@@ -12,7 +12,7 @@ import pytest
 
 from actors import checkout_coordinator
 from actors.checkout_coordinator import AGAIN_S
-from actors.stock_actor import GRACE_MS, TICK_S
+from actors.timers import GRACE_MS, TICK_S
 from domain import checkout_model as model
 from domain.messages import Refusal
 from domain.order import OrderRow
@@ -107,7 +107,7 @@ async def test_what_a_canceled_order_gave_back_is_forgotten_in_the_end() -> None
 async def test_an_outcome_that_comes_while_another_is_being_written_is_not_left_behind() -> None:
     """The capture's second try ends while the confirmation's outcome is on its way into the journal."""
     bench = await opened()
-    _, (capture, confirm) = await bench.order()
+    checkout_id, (capture, confirm) = await bench.order()
     bench.desk.answer(capture.name, Refusal("busy"))
     gate = bench.wire.stop("append")
     bench.desk.answer(confirm.name, outcome(bench.shop, confirm))
@@ -116,7 +116,8 @@ async def test_an_outcome_that_comes_while_another_is_being_written_is_not_left_
     bench.desk.answer(capture.name, outcome(bench.shop, capture))
     await idle()
     gate.open()
-    await until(lambda: bench.actor.live == 0)
+    await idle()
+    assert (bench.actor.live, (await answers(bench.read(checkout_id)))[0].order.payment_status) == (0, "paid")
 
 
 @virtual_time

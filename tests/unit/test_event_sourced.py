@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from actors.event_sourced import BUSY, REJECTED
+from domain.messages import BUSY, REJECTED
 from tests.support.virtual_time import idle, virtual_time
 from tests.unit.toy_shard import (
     NOT_FOUND,

@@ -3,178 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
-import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.exceptions import ActorDiedError
+from structlog.testing import capture_logs
 
-from cluster import host, transport
-from cluster.settings import Settings
-from cluster.watch import HUNG_LOOKS, RECOVERY_LOOKS, Eye
+from cluster import actor_classes, host, transport
+from cluster.watch import HUNG_LOOKS, RECOVERY_LOOKS
+from tests.support.fake_ray import Cluster
 from tests.support.virtual_time import virtual_time
-
-
-class Remote:
-    """A method of an actor's handle."""
-
-    def __init__(self, answer: Callable[[], asyncio.Future[Any]]) -> None:
-        self.remote = answer
-
-
-class Handle:
-    """An actor that answers its status, keeps silent, or is away; `end` breaks the calls under way."""
-
-    def __init__(self) -> None:
-        self.error: Exception | None = None
-        self.silent = False
-        self.stays: list[asyncio.Future[None]] = []
-        self.status = Remote(self._status)
-        self.stay = Remote(self._stay)
-
-    def end(self) -> None:
-        for line in self.stays:
-            line.set_exception(unavailable())
-        self.stays.clear()
-
-    def _status(self) -> asyncio.Future[Any]:
-        future = asyncio.get_running_loop().create_future()
-        if self.error is not None:
-            future.set_exception(self.error)
-        elif not self.silent:
-            future.set_result({})
-        return future
-
-    def _stay(self) -> asyncio.Future[None]:
-        self.stays.append(asyncio.get_running_loop().create_future())
-        return self.stays[-1]
-
-
-def unavailable() -> ActorUnavailableError:
-    return ActorUnavailableError("restarting", None)
-
-
-async def looks(eye: Eye, count: int) -> list[str]:
-    return [await eye.look() for _ in range(count)]
-
-
-async def answering() -> tuple[Handle, Eye]:
-    """An actor that has answered once."""
-    handle = Handle()
-    eye = Eye("stock", "stock-0", handle)
-    assert await eye.look() == "well"
-    await asyncio.sleep(0)  # the line is taken up
-    return handle, eye
-
-
-@virtual_time
-async def test_an_actor_is_hung_after_some_silent_looks_in_a_row() -> None:
-    """Not one look sooner, and an answer in between counts."""
-    handle, eye = await answering()
-    handle.silent = True
-    assert await looks(eye, HUNG_LOOKS - 1) == ["silent"] * (HUNG_LOOKS - 1)
-    assert not eye.hung
-    handle.silent = False
-    assert await eye.look() == "well"
-    handle.silent = True
-    await looks(eye, HUNG_LOOKS - 1)
-    assert not eye.hung
-    await eye.look()
-    assert eye.hung
-
-
-@virtual_time
-async def test_an_actor_that_recovers_is_given_time() -> None:
-    """Its process has ended, so its silence is that of a construction, however Ray words it."""
-    handle, eye = await answering()
-    handle.end()
-    handle.silent = True
-    await asyncio.sleep(0)
-    assert await looks(eye, 2) == ["constructing", "silent"]
-    await looks(eye, RECOVERY_LOOKS - 2)
-    assert not eye.hung
-    await eye.look()
-    assert eye.hung
-
-
-@pytest.mark.parametrize("former", [True, False], ids=["a new actor", "one that Ray calls unavailable"])
-@virtual_time
-async def test_an_actor_that_has_not_answered_yet_is_given_time(former: bool) -> None:
-    handle = Handle()
-    eye = Eye("stock", "stock-0", handle)
-    if not former:
-        handle.error = unavailable()
-        assert await eye.look() == "constructing"
-        handle.error = None
-    handle.silent = True
-    await looks(eye, HUNG_LOOKS)
-    assert not eye.hung
-
-
-@virtual_time
-async def test_the_heir_is_watched_as_strictly_as_its_predecessor() -> None:
-    handle, eye = await answering()
-    handle.end()
-    await asyncio.sleep(0)
-    assert await eye.look() == "well"
-    await asyncio.sleep(0)
-    assert len(handle.stays) == 1
-    handle.silent = True
-    await looks(eye, HUNG_LOOKS)
-    assert eye.hung
-
-
-@virtual_time
-async def test_an_actor_that_ray_gave_up_is_gone() -> None:
-    handle, eye = await answering()
-    handle.error = ActorDiedError()
-    assert await eye.look() == "gone"
-    assert not eye.hung
-
-
-class Cluster:
-    """A host with two actors; `lookups` says whether Ray's control store answers."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.lookups = True
-        self.immortal = False
-        self.killed: list[tuple[str, bool]] = []
-        self.handles = {"stock-0": Handle(), "cart-0": Handle()}
-        config = host.HostConfig(dsn="", data_dir="", settings=Settings().model_dump_json(), run="r")
-        self.host = host.Host(config)
-        self.host._eyes = [Eye(name[:-2], name, handle) for name, handle in self.handles.items()]
-        monkeypatch.setattr(transport, "find_actor", self._find)
-        monkeypatch.setattr(ray, "kill", self._kill)
-
-    async def _find(self, name: str, namespace: str) -> Any:
-        if not self.lookups:
-            await asyncio.get_running_loop().create_future()
-        return self.handles.get(name)
-
-    def _kill(self, handle: Handle, *, no_restart: bool) -> None:
-        name = next(name for name, known in self.handles.items() if known is handle)
-        self.killed.append((name, no_restart))
-        handle.silent = self.immortal
-
-    async def watch(self, looks: int) -> None:
-        """Until each actor that answers was asked so often."""
-        enough = asyncio.Event()
-        handle = self.handles["cart-0"]
-        answer, asked = handle.status.remote, 0
-
-        def count() -> asyncio.Future[Any]:
-            nonlocal asked
-            asked += 1
-            if asked > looks:
-                enough.set()
-            return answer()
-
-        handle.status = Remote(count)
-        watching = asyncio.create_task(self.host.watch())
-        await enough.wait()
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
 
 
 @pytest.fixture
@@ -199,6 +38,40 @@ async def test_who_stays_silent_is_ended_again(cluster: Cluster) -> None:
     cluster.immortal = True
     await cluster.watch(2 * HUNG_LOOKS)
     assert cluster.killed == [("stock-0", False)] * 2
+
+
+@virtual_time
+async def test_the_process_of_a_hung_actor_is_signalled_once(cluster: Cluster) -> None:
+    """Whoever is silent afterwards is another one, and may not even be ours."""
+    await cluster.watch(1)
+    cluster.handles["stock-0"].silent = True
+    cluster.immortal = True
+    await cluster.watch(3 * HUNG_LOOKS)
+    assert cluster.killed == [("stock-0", False)] * 3
+    assert cluster.signalled == [cluster.handles["stock-0"].pid]
+
+
+@virtual_time
+async def test_a_hung_construction_costs_no_other_process_its_life(cluster: Cluster) -> None:
+    """The process that answered last has ended long ago."""
+    await cluster.watch(1)
+    hung = cluster.handles["stock-0"]
+    hung.silent = True
+    hung.end()
+    await cluster.watch(RECOVERY_LOOKS + 1)
+    assert cluster.killed == [("stock-0", False)]
+    assert cluster.signalled == []
+
+
+@virtual_time
+async def test_a_process_in_another_ray_cluster_is_not_signalled(cluster: Cluster) -> None:
+    """It may be on another machine."""
+    cluster.joins_another_ray()
+    await cluster.watch(1)
+    cluster.handles["stock-0"].silent = True
+    await cluster.watch(2 * HUNG_LOOKS)
+    assert cluster.killed == [("stock-0", False)]
+    assert cluster.signalled == []
 
 
 @virtual_time
@@ -233,3 +106,94 @@ async def test_ray_is_not_lost_while_it_answers_for_actors_that_recover(cluster:
     watching.cancel()
     assert done == set()
     assert cluster.killed == []
+
+
+@virtual_time
+async def test_ray_is_lost_when_it_fails_in_a_way_nobody_foresaw(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(name: str, namespace: str) -> Any:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(transport, "find_actor", fails)
+    for handle in cluster.handles.values():
+        handle.silent = True
+    await asyncio.wait_for(cluster.host.watch(), 60)
+
+
+@virtual_time
+async def test_a_look_that_fails_concerns_one_actor_only(cluster: Cluster) -> None:
+    """In a way nobody foresaw, and in every round: the others are looked after all the same."""
+    await cluster.watch(1)
+    cluster.handles["stock-0"].silent = True
+    cluster.handles["cart-0"].error = RuntimeError("unforeseen")
+    with capture_logs() as logged:
+        await cluster.watch(2 * HUNG_LOOKS)
+    assert cluster.killed == [("stock-0", False)]
+    assert ("could not look after the actor", "cart-0") in [(entry["event"], entry.get("actor")) for entry in logged]
+
+
+async def test_an_actor_that_could_not_be_created_again_is_tried_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "WATCH_S", 0.001)  # a thread creates it, which virtual time does not wait for
+    cluster.failures = [RuntimeError("unforeseen")]
+    cluster.handles["stock-0"].error = ActorDiedError()
+    await cluster.watch(3)
+    assert cluster.failures == []
+    assert cluster.created[:1] == ["stock-0"]
+
+
+@virtual_time
+async def test_an_actor_that_could_not_be_ended_is_tried_again(cluster: Cluster) -> None:
+    """And whoever else is hung does not wait for that."""
+    await cluster.watch(1)
+    cluster.failures = [RuntimeError("unforeseen")]
+    for handle in cluster.handles.values():
+        handle.silent = True
+    await cluster.watch(HUNG_LOOKS + 2)
+    assert cluster.killed == [("cart-0", False), ("stock-0", False)]
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        ("stock-0", None, "stock-0 has not recovered within 300 s"),
+        ("cart-0", ActorDiedError(), "cart-0 cannot be constructed"),
+    ],
+)
+@virtual_time
+async def test_a_start_ends_when_an_actor_does_not_come_up(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, name: str, error: Exception | None, says: str
+) -> None:
+    """It says which one, instead of waiting for ever."""
+
+    async def nobody(name: str, namespace: str) -> Any:
+        raise ValueError(name)
+
+    monkeypatch.setattr(transport, "find_actor", nobody)
+    cluster.host._names = [(name[:-2], name) for name in cluster.handles]
+    cluster.handles[name].silent = True
+    cluster.handles[name].error = error
+    with pytest.raises(host.NotCreated, match=says):
+        await asyncio.wait_for(cluster.host.create_actors(), 3600)
+
+
+@virtual_time
+async def test_a_start_ends_when_an_actor_of_an_earlier_one_stays(cluster: Cluster) -> None:
+    """Ray was told to end it, and its name is still taken."""
+    cluster.host._names = [("stock", "stock-0")]
+    cluster.handles["stock-0"].silent = True
+    with pytest.raises(host.NotCreated, match="stock-0 of an earlier start"):
+        await asyncio.wait_for(cluster.host.create_actors(), 3600)
+
+
+def test_what_ray_keeps_of_an_actor_lacks_the_password(cluster: Cluster) -> None:
+    """Who may ask Ray what an actor was constructed with is not told how to get at its database."""
+    dsn = "postgresql://ada:secret@db/shop"
+    cluster.host._config = msgspec.structs.replace(cluster.host._config, dsn=dsn, password_file="/data/password")
+    cluster.host._create("stock", "stock-0")
+    (told,) = cluster.configs
+    assert b"secret" not in told
+    config = msgspec.msgpack.decode(told, type=actor_classes.ActorConfig)
+    assert (config.dsn, config.password_file) == ("postgresql://ada@db/shop", "/data/password")

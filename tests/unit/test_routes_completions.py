@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from api.settings import ApiSettings
+from domain.cart_model import CartPolicy
 from domain.checkout_model import Policy
 from tests.support.shop import ADDRESS, BUYER, CARD, DETAILS, Answer, Shop, cart_token, open_shop
 
@@ -97,6 +98,7 @@ async def test_twenty_completions_at_once_pay_once(shop: Shop, same_key: bool) -
         ({}, (422, "validation_failed")),
         ({"payments": [{"method": "gift_card", "code": "X"}]}, (422, "validation_failed")),
         ({"payments": [{"method": "card", "token": "4242424242424242"}]}, (422, "card_number_refused")),
+        ({"payments": [{"method": "paypal", "token": "pm_card_visa"}]}, (422, "validation_failed")),
     ],
 )
 async def test_a_payment_that_does_not_fit_moves_no_money(
@@ -106,6 +108,36 @@ async def test_a_payment_that_does_not_fit_moves_no_money(
     assert outcome(await shop.post(f"{path}/complete", body, token)) == expected
     assert await shop.ledger("authorization") == []
     assert (await pay(shop, path, token)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "token"),
+    [("paypal", "pm_card_visa"), ("paypal", "pm_sandbox_wallet"), ("card", "pm_sandbox_paypal")],
+)
+async def test_a_test_token_of_another_method_is_named(shop: Shop, method: str, token: str) -> None:
+    """Also in an express checkout, which then leaves no trace; the second payment is the one that is wrong."""
+    payments = [CARD[0] | {"amount": 1}, {"method": method, "token": token}]
+    path, headers = await ready(shop)
+    for answer in (await pay(shop, path, headers, payments), await shop.buy("A", payments=payments)):
+        assert outcome(answer) == (422, "validation_failed")
+        assert [(error["path"], error["code"]) for error in answer.json()["errors"]] == [
+            ("$.payments[1].token", "invalid")
+        ]
+    assert (await shop.figures("A"))["reserved"] == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "token"),
+    [("wallet", "pm_card_visa"), ("card", "pm_sandbox_wallet"), ("paypal", "pm_sandbox_error_once")],
+)
+async def test_wallets_hold_cards_and_trouble_is_anybodys(shop: Shop, method: str, token: str) -> None:
+    assert (await shop.buy("A", payments=[{"method": method, "token": token}])).status_code == 200
+
+
+async def test_where_there_is_no_sandbox_tokens_are_the_gateways_business() -> None:
+    async with open_shop(ApiSettings(sandbox_on=False)) as shop:
+        await shop.stock_up("A", 5)
+        assert (await shop.buy("A", payments=[{"method": "paypal", "token": "pm_card_visa"}])).status_code == 200
 
 
 async def test_a_changed_total_is_told(shop: Shop) -> None:
@@ -140,10 +172,34 @@ async def test_after_a_decline_another_method_is_welcome(shop: Shop) -> None:
     assert (await shop.get(path, token)).json()["reservation"]["status"] == "held"
     assert (await pay(shop, path, token)).status_code == 200
     path, token = await ready(shop)
-    for _ in range(2):
-        assert outcome(await pay(shop, path, token, DECLINED)) == (402, "payment_failed")
+    declines = [await pay(shop, path, token, DECLINED) for _ in range(2)]
+    assert [outcome(declined) for declined in declines] == [(402, "payment_failed")] * 2
     assert outcome(await pay(shop, path, token)) == (409, "checkout_canceled")
     assert (await shop.figures("A"))["reserved"] == 0
+
+
+async def test_the_last_decline_says_that_it_was_the_last(shop: Shop) -> None:
+    """402 as ever, with the bank's reason first; then that the checkout is over, which the checkout explains, too."""
+    path, token = await ready(shop)
+    first, last = [(await pay(shop, path, token, DECLINED)).json() for _ in range(2)]
+    assert [(error["code"], error.get("retryable")) for error in first["errors"]] == [("insufficient_funds", True)]
+    assert [(error["code"], error.get("retryable")) for error in last["errors"]] == [
+        ("insufficient_funds", False),
+        ("checkout_canceled", None),
+    ]
+    told = last["errors"][1]["message"]
+    assert last["detail"] == f"{first['detail']} {told}"
+    checkout = (await shop.get(path, token)).json()
+    assert (checkout["status"], checkout["cancel_reason"]) == ("canceled", "payment")
+    assert checkout["messages"] == [
+        {
+            "type": "error",
+            "code": "payment_failed",
+            "path": "$.payments",
+            "content": told,
+            "severity": "unrecoverable",
+        }
+    ]
 
 
 async def test_two_payments_share_the_total(shop: Shop) -> None:
@@ -303,6 +359,27 @@ async def test_a_customer_needs_no_token(shop: Shop) -> None:
     assert bought.json()["order"]["buyer"] == BUYER
     mine = await shop.get("/v1/me/orders", shop.customer())
     assert [order["id"] for order in mine.json()["data"]] == [bought.json()["order"]["id"]]
+
+
+async def test_a_cart_does_not_expire_while_its_checkout_is_paid() -> None:
+    """Read it is open, another start is told that a payment is under way, and the payment buys."""
+    async with open_shop(policy=Policy(cart_idle_ms=60_000), carts=CartPolicy(idle_ms=60_000)) as shop:
+        await shop.stock_up("A", 5)
+        cart = await shop.post("/v1/carts", {"line_items": [{"sku": "A", "quantity": 2}]})
+        token, body = cart_token(cart), {"cart_id": cart.json()["id"]}
+        waiting = await shop.post("/v1/express-checkouts", {**body, **DETAILS, "payments": SECURED}, token)
+        assert waiting.status_code == 202, waiting.text
+        await shop.engine.advance(120_000)
+        assert (await shop.get(f"/v1/carts/{body['cart_id']}", token)).json()["status"] == "open"
+        for path, more in (("/v1/checkouts", {}), ("/v1/express-checkouts", {**DETAILS, "payments": CARD})):
+            assert outcome(await shop.post(path, body | more, token)) == (409, "completion_in_progress")
+        checkout = waiting.json()["checkout"]
+        payment = checkout["payments"][0]["id"]
+        await shop.post(f"/v1/ops/sandbox/payments/{payment}/resolve", {"outcome": "succeed"}, shop.operator())
+        paid = await shop.post(f"/v1/checkouts/{checkout['id']}/payments/{payment}/confirm", None, token)
+        assert paid.status_code == 200
+        await shop.engine.settled()
+        assert (await shop.get(f"/v1/carts/{body['cart_id']}", token)).json()["status"] == "checked_out"
 
 
 async def test_a_cart_can_be_bought_in_one_step(shop: Shop) -> None:

@@ -78,7 +78,10 @@ async def test_an_unknown_path_is_a_problem(shop: Shop) -> None:
         assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
-@pytest.mark.parametrize("error", [asyncpg.CannotConnectNowError("starting"), ConnectionRefusedError()])
+@pytest.mark.parametrize(
+    "error",
+    [asyncpg.CannotConnectNowError("starting"), asyncpg.DeadlockDetectedError("victim"), ConnectionRefusedError()],
+)
 async def test_a_store_that_is_away_asks_for_patience(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

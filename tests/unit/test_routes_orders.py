@@ -157,8 +157,9 @@ async def test_an_order_is_shipped_and_delivered(shop: Shop) -> None:
     assert delivered.json()["status"] == "delivered"
     trail = (await shop.get(f"{path}/events", token)).json()["data"]
     assert [entry["type"] for entry in trail] == ["confirmed", "payment_captured", "shipped", "delivered"]
-    assert trail[2]["actor"].startswith("operator:")
     assert trail[2]["detail"] == parcel
+    whole = (await shop.get(f"{path}/events", shop.operator())).json()["data"]
+    assert whole[2]["actor"].startswith("operator:")
     first = (await shop.get(f"{path}/events?limit=3", token)).json()
     rest = (await shop.get(f"{path}/events?cursor={first['next_cursor']}", token)).json()
     assert (first["data"] + rest["data"], rest["next_cursor"]) == (trail, None)
@@ -184,6 +185,20 @@ async def test_a_parcel_is_redirected_within_its_country_and_price(shop: Shop) -
     assert outcome(await shop.patch(f"{path}/shipping-address", abroad, token)) == (422, "country_changed")
 
 
+async def test_a_buyer_is_not_told_who_of_the_shop_canceled_nor_why(shop: Shop) -> None:
+    """A reason may be a suspicion. Their own words they may read; operators read both."""
+    for credentials, buyer_sees in ((shop.operator(), ("operator", {})), (None, ("buyer", {"reason": "stolen card"}))):
+        path, token = await order(shop)
+        await shop.post(f"{path}/cancel", {"reason": "stolen card"}, credentials or token)
+        await shop.engine.settled()
+        told = {}
+        for name, headers in (("buyer", token), ("operator", shop.operator())):
+            trail = (await shop.get(f"{path}/events", headers)).json()["data"]
+            told[name] = next(entry for entry in trail if entry["type"] == "canceled")
+        assert (told["buyer"]["actor"], told["buyer"]["detail"]) == buyer_sees
+        assert told["operator"]["detail"] == {"reason": "stolen card"}
+
+
 @pytest.mark.parametrize(
     ("decision", "expected"), [("approve", ("confirmed", "paid")), ("deny", ("canceled", "voided"))]
 )
@@ -200,4 +215,8 @@ async def test_a_large_order_waits_for_an_operator(shop: Shop, decision: str, ex
     assert (reviewed["status"], reviewed["payment_status"]) == expected
     trail = (await shop.get(f"{path}/events", shop.operator())).json()["data"]
     assert {"decision": decision, "reason": "called Ada"} in [entry["detail"] for entry in trail]
+    [index] = [i for i, entry in enumerate(trail) if entry["actor"].startswith("operator:")]
+    shown = (await shop.get(f"{path}/events", token)).json()["data"]
+    assert shown[index] == trail[index] | {"actor": "operator", "detail": {}}
+    assert [*shown[:index], *shown[index + 1 :]] == [*trail[:index], *trail[index + 1 :]]
     assert outcome(await shop.post(review, body, shop.operator()))[1] == "invalid_order_status"

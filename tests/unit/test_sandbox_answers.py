@@ -112,7 +112,7 @@ class BrokenPool:
 
 
 async def gateway(monkeypatch: pytest.MonkeyPatch, error: Exception) -> actor_classes.SandboxGateway:
-    async def open_pool(dsn: str, size: int) -> Any:
+    async def open_pool(dsn: str, size: int, password_file: str | None) -> Any:
         return BrokenPool(error)
 
     async def namespace(pool: Any) -> str:

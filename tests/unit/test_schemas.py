@@ -33,6 +33,25 @@ def finding(model: type[BaseModel], body: Any) -> tuple[str, str, str]:
     return problem.code, problem.errors[0]["path"], problem.errors[0]["code"]
 
 
+@pytest.mark.parametrize(
+    "payment",
+    [
+        {"method": "gift_card", "code": "SPRING"},
+        {"method": "bitcoin", "address": "bc1", "amount": 0},
+        {"method": None},
+        {"token": ""},
+        {},
+    ],
+)
+def test_a_payment_of_no_known_method_is_found_fault_with_once(payment: dict[str, Any]) -> None:
+    """What else it has to hold nobody can know; other payments are looked at all the same."""
+    wrong = {"method": "card", "token": "", "code": "X"}
+    with pytest.raises(ValidationError) as caught:
+        checkouts.CompleteCheckout.model_validate({"payments": [payment, wrong]})
+    paths = [error["loc"] for error in caught.value.errors()]
+    assert paths == [("payments", 0, "method"), ("payments", 1, "token"), ("payments", 1, "code")]
+
+
 ACCEPTED = [
     (carts.CreateCart, {}),
     (carts.CreateCart, {"currency": "KWD", "line_items": []}),

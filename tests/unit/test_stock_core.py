@@ -10,8 +10,9 @@ import pytest
 from domain import stock
 from domain.catalog import Product
 from domain.ledger import STALE_TAKE_MS, TOMBSTONE_MS
-from domain.messages import KEY_REUSED, KEYED_ANSWER_MS, Key, Refusal, Replayed
+from domain.messages import KEY_REUSED, KEYED_ANSWER_MS, TOO_MANY, Key, Refusal, Replayed
 from domain.stock import (
+    MOST_ANSWERS,
     Adjust,
     Claim,
     Claimed,
@@ -224,6 +225,24 @@ def test_a_repeated_key_with_another_body_is_refused():
     refusal = shelf.ask(adjust(fingerprint=b"g", delta=2))
     assert isinstance(refusal, Refusal)
     assert refusal.code == "idempotency_key_reused"
+
+
+@pytest.mark.parametrize("kind", ["adjustment", "product"])
+def test_nobody_collects_answers_of_a_sku_without_end(kind):
+    """Each is written again with the SKU's figures; a repeat is answered, and a day later there is room again."""
+    shelf = Shelf(tea=5)
+
+    def keyed(n: int) -> Any:
+        key = n.to_bytes(16, "big")
+        put = PutProduct(command_id=key, fingerprint=b"f", sku="tea", product=TEA)
+        return put if kind == "product" else adjust(key, delta=1)
+
+    replies = [shelf.ask(keyed(n)) for n in range(MOST_ANSWERS + 1)]
+    assert not [reply for reply in replies[:-1] if isinstance(reply, Refusal)]
+    assert replies[-1] == TOO_MANY
+    assert kept(shelf.ask(keyed(0))) == replies[0]
+    shelf.now_ms += KEYED_ANSWER_MS
+    assert not isinstance(shelf.ask(keyed(MOST_ANSWERS)), Refusal)
 
 
 def test_a_product_is_created_once_and_replaced_in_place():

@@ -14,6 +14,7 @@ from actors.routing import Router, SlotTable
 from actors.stock_port import StockPort
 from domain import stock
 from domain.checkout_model import TakeStock
+from tests.support.promises import answered
 
 TAKE = TakeStock("take:1", "h", 1, {"sku:tea": 1}, 1_000, True)
 SHORT = stock.Shortage((stock.ShortLine("sku:tea", 1, 0, True),))
@@ -67,14 +68,14 @@ def port_to(**shards: Shard) -> tuple[StockPort, Router]:
 @pytest.mark.usefixtures("no_pauses")
 async def test_a_shortage_tells_that_a_copy_may_be_about(answers: list[Any], elsewhere: bool) -> None:
     port, router = port_to(x=Shard(*answers))
-    reply = await port.take(TAKE)
+    reply = await answered(port.take(TAKE))
     await router.close()
     assert reply == stock.Shortage(SHORT.lines, elsewhere)
 
 
 async def test_a_take_that_a_former_incarnation_may_have_sent_says_so() -> None:
     port, router = port_to(x=Shard(SHORT))
-    reply = await port.take(msgspec.structs.replace(TAKE, resent=True))
+    reply = await answered(port.take(msgspec.structs.replace(TAKE, resent=True)))
     await router.close()
     assert reply == stock.Shortage(SHORT.lines, True)
 
@@ -84,7 +85,7 @@ async def test_over_several_shards_a_copy_of_the_first_try_is_not_forgotten_by_t
     """The first try's answer was lost; the tries that follow are new messages, sent once each."""
     x, y = Shard(Unreachable("x"), SHORT, SHORT, SHORT), Shard(*[stock.Shortage(())] * 3)
     port, router = port_to(x=x, y=y)
-    reply = await port.take(msgspec.structs.replace(TAKE, wanted={"sku:tea": 1, "sku:mug": 1}))
+    reply = await answered(port.take(msgspec.structs.replace(TAKE, wanted={"sku:tea": 1, "sku:mug": 1})))
     await router.close()
     assert reply == stock.Shortage(SHORT.lines, True)
     assert all(take.resent for take in [*x.asked, *y.asked[1:]])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.event_sourced import BUSY, REJECTED
+from domain.messages import BUSY, REJECTED
 from tests.support.memory_journal import Wire
 from tests.support.virtual_time import idle, pass_time, virtual_time
 from tests.unit.toy_shard import (

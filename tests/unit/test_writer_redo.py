@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from actors.event_sourced import REJECTED
+from domain.messages import REJECTED
 from domain.order import OrderStateRow
 from tests.support.virtual_time import idle, virtual_time
 from tests.unit.toy_shard import (

@@ -55,5 +55,6 @@ const DECLINES = {
 /** What to say of a 402: `{title, text}`. */
 export function declineOf(problem) {
   const [title, text] = DECLINES[problem.errors?.[0]?.code] ?? ["The payment did not succeed", problem.detail];
-  return { title, text: `${text} Your things are still reserved, and nothing was charged.` };
+  const end = problem.errors?.find(({ code }) => code === "checkout_canceled");
+  return { title, text: end ? end.message : `${text} Your things are still reserved, and nothing was charged.` };
 }

@@ -1,0 +1,143 @@
+"""The supervisor with children that are no processes: what it starts again, and what it leaves in its folder."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from cluster import supervisor
+from cluster.host import HostConfig
+from cluster.settings import Settings
+from cluster.supervisor import Supervisor, UpConfig
+from tests.support.server import eventually
+
+DSN = "postgresql://ada:secret@db/shop"
+
+
+class Children:
+    """What was started, newest last; `failures` are met by the next starts."""
+
+    def __init__(self) -> None:
+        self.started: list[Child] = []
+        self.failures: list[Exception] = []
+
+    def __call__(self, name: str, arguments: list[str], environment: dict[str, str]) -> Child:
+        return Child(self, name, environment)
+
+    def named(self, name: str) -> list[Child]:
+        return [child for child in self.started if child.name == name]
+
+
+class Child:
+    def __init__(self, siblings: Children, name: str, environment: dict[str, str]) -> None:
+        self._siblings = siblings
+        self.name = name
+        self.environment = environment
+        self.running = False
+
+    async def start(self) -> str:
+        if self._siblings.failures:
+            raise self._siblings.failures.pop()
+        self.running = True
+        self._siblings.started.append(self)
+        return '{"ray_address": "r", "dashboard_url": "d"}' if self.name == "cluster" else "http://shop"
+
+    async def stop(self) -> None:
+        self.running = False
+
+
+class Instance:
+    """`lastunit up` in a folder."""
+
+    def __init__(self, folder: Path, ray_address: str | None = None) -> None:
+        config = UpConfig("127.0.0.1", 1, 2, str(folder), DSN, ray_address, demo=False)
+        self._serving = asyncio.Event()
+        self._supervisor = Supervisor(config, Settings(), None, self._serves)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._supervisor.run(DSN))
+        await asyncio.wait_for(self._serving.wait(), 5)
+
+    async def stop(self) -> None:
+        """Raises what the supervision ended with, if it did so by itself."""
+        assert self._task is not None
+        self._supervisor._stopping.set()
+        await asyncio.wait_for(self._task, 5)
+
+    async def _serves(self, facts: dict[str, Any]) -> None:
+        self._serving.set()
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> Children:
+    children = Children()
+    monkeypatch.setattr(supervisor, "Child", children)
+    monkeypatch.setattr(supervisor, "RESTART_PAUSE_S", 0.0)
+    monkeypatch.setattr(supervisor, "LOOK_S", 0.001)
+    return children
+
+
+@pytest.mark.parametrize("name", ["cluster", "api"])
+async def test_a_part_that_cannot_be_started_again_is_tried_until_it_can(
+    children: Children, tmp_path: Path, name: str
+) -> None:
+    """Whatever stands in the way: nobody supervises the supervisor. Without Ray the API is started anew too."""
+    instance = Instance(tmp_path)
+    await instance.start()
+    children.failures = [OSError("no process to be had"), RuntimeError("unforeseen")]
+    children.named(name)[0].running = False
+
+    async def all_run_again() -> bool:
+        return len(children.started) > 2 and children.started[-1].name == "api" and children.started[-1].running
+
+    with capture_logs() as logged:
+        await eventually(all_run_again, f"{name} started again")
+    assert [entry["error"] for entry in logged if "error" in entry] == ["unforeseen", "no process to be had"]
+    assert [child.name for child in children.started[2:]] == (["cluster", "api"] if name == "cluster" else ["api"])
+    await instance.stop()
+
+
+async def test_what_fails_while_it_starts_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would keep the port, or the shards, of the one that is started in its place."""
+
+    async def fails(child: supervisor.Child, process: asyncio.subprocess.Process) -> str:
+        raise ValueError("a line without an end")
+
+    monkeypatch.setattr(supervisor.Child, "_first_line", fails)
+    child = supervisor.Child("api", ["--help"], {})
+    with pytest.raises(ValueError, match="without an end"):
+        await child.start()
+    assert child.process is not None
+    assert not child.running
+
+
+async def test_ray_is_told_where_the_password_is_and_not_what(children: Children, tmp_path: Path) -> None:
+    """It lies in a file that nobody else may read, for as long as there are actors to read it."""
+    instance = Instance(tmp_path)
+    await instance.start()
+    password = tmp_path / "postgres.password"
+    assert _host(children).password_file == str(password)
+    assert password.read_text() == "secret"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()] == [0o600] * 2
+    await instance.stop()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_in_a_ray_of_others_the_password_stays_in_the_dsn(children: Children, tmp_path: Path) -> None:
+    """Its actors may be on a machine that has no such file."""
+    instance = Instance(tmp_path, "10.0.0.1:6379")
+    await instance.start()
+    assert _host(children).password_file is None
+    assert [path.name for path in tmp_path.iterdir()] == ["instance.json"]
+    await instance.stop()
+
+
+def _host(children: Children) -> HostConfig:
+    return msgspec.json.decode(children.named("cluster")[0].environment["LASTUNIT_PRIVATE_HOST"], type=HostConfig)
