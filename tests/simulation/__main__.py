@@ -4,6 +4,8 @@
 --seed S [--trace]      run one seed, with everything that happened in it
 --coverage              how often each fault, step, refusal and recovery path was met
 --ablate NAME           without a safeguard, until the simulation finds out; `all` for a table of them
+--crashes               a crash at every point of every scenario (`crash_points`)
+--pairs                 and another at every point that is passed on the way back from it
 --without / --with      faults to leave out, or to take in that are left out by default
 """
 
@@ -18,6 +20,8 @@ from collections.abc import Iterator, Sequence
 
 from tests.simulation.ablations import ABLATIONS, WEATHER, without
 from tests.simulation.coverage import table
+from tests.simulation.crash_points import crash_points, recovery_points
+from tests.simulation.crash_run import Case, alone, findings, pairs
 from tests.simulation.run import Result, simulate
 from tests.simulation.weather import NOT_PROMISED, WORST
 
@@ -29,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     left_out = (NOT_PROMISED | frozenset(options.without)) - frozenset(options.including)
     if options.ablate:
         return _ablate(list(ABLATIONS) if options.ablate == "all" else [options.ablate], options.first)
+    if options.crashes or options.pairs:
+        return _crash(pairs_too=options.pairs, seed=options.first)
     if options.seed is not None:
         result = simulate(options.seed, without=left_out, trace=options.trace)
         _say(*result.trace)
@@ -46,6 +52,8 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--coverage", action="store_true")
     parser.add_argument("--ablate", choices=["all", *ABLATIONS])
+    parser.add_argument("--crashes", action="store_true")
+    parser.add_argument("--pairs", action="store_true")
     parser.add_argument("--without", action="append", choices=WORST, default=[])
     parser.add_argument("--with", dest="including", action="append", choices=sorted(NOT_PROMISED), default=[])
     return parser
@@ -63,6 +71,36 @@ def _run(seeds: range, left_out: frozenset[str], *, coverage: bool) -> int:
         _say(*table(met))
     _say(f"{len(seeds)} seeds, {failed} failed, {len(seeds) / spent_s:.1f} seeds a second of one core")
     return bool(failed)
+
+
+def _crash(*, pairs_too: bool, seed: int) -> int:
+    """Every point alone in every scenario that passes it; every pair in the first that does."""
+    began_s = time.process_time()
+    cases = alone()
+    failed = _cut_at(cases, seed)
+    points = crash_points()
+    unmet = set(points) - {case.points[0] for case in cases}
+    _say(*(f"no scenario passes {point}" for point in sorted(unmet)))
+    _say(f"{len(points)} crash points, {len(unmet)} not met; {len(cases)} crashes, {failed} failed")
+    if pairs_too:
+        twice = pairs(cases)
+        missed = _cut_at(twice, seed)
+        failed += missed
+        seconds = {case.points[1] for case in twice}
+        unmet |= set(recovery_points()) - seconds
+        _say(f"{len(twice)} pairs, {missed} failed; {len(seconds)} points are met on the way back from another")
+    _say(f"{time.process_time() - began_s:.0f} s of one core")
+    return bool(failed or unmet)
+
+
+def _cut_at(cases: Sequence[Case], seed: int) -> int:
+    failed = 0
+    for case in cases:
+        wrong = findings(case, seed)
+        failed += bool(wrong)
+        if wrong:
+            _say(f"{case}  # {wrong[0]}")
+    return failed
 
 
 def _say(*lines: str) -> None:

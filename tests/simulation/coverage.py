@@ -10,6 +10,7 @@ from collections import Counter
 from typing import get_args
 
 from domain.checkout_state import Phase, UndoReason
+from tests.simulation.crash_points import saga_steps
 from tests.simulation.weather import NOT_PROMISED, WORST
 
 ENOUGH = 100  # a path met less often than this is not tested
@@ -37,10 +38,7 @@ FAULTS = {
     "clock_jump_per_s": "fate: clock jump",
     "gateway_trouble_per_s": "fate: gateway down",
 }
-STEPS = (
-    "BeginCart", "AskToReplace", "EndCart", "TakeStock", "pin", "unpin", "extend", "trim", "release", "confirm",
-    "give_back", "forget", "authorize", "capture", "void", "refund", "retrieve",
-)  # fmt: skip
+STEPS = (*dict.fromkeys(step for _, step in saga_steps()), "forget")
 REFUSALS = (
     "out_of_stock", "payment_failed", "reservation_expired", "checkout_canceled", "checkout_not_ready",
     "completion_in_progress", "request_in_progress", "cart_expired", "cart_checked_out", "below_reserved",

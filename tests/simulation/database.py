@@ -70,8 +70,8 @@ class Line:
         self._out_until_s = 0.0
         self._refused: dict[str, bool] = {}
         self.on_written: Callable[[Process], None] = lambda process: None
-        # Told of a statement whose sender lives: before it executes, and after (True: its answer is lost).
-        self.before: Callable[[Process, Statement], None] = lambda process, statement: None
+        # Told of a statement whose sender lives: before it executes (True: it is lost), and after (its answer is).
+        self.before: Callable[[Process, Statement], bool] = lambda process, statement: False
         self.after: Callable[[Process, Statement], bool] = lambda process, statement: False
 
     def go_out(self, seconds: float) -> None:
@@ -112,10 +112,8 @@ class Line:
             if process is not None:
                 self._fail(process, future, statement, "outage")
             return
-        if process is not None and not process.dead:
-            self.before(process, statement)
-            if process.dead:
-                return
+        if process is not None and self._is_stopped(process, future, statement):
+            return
         failed = False
         try:
             result = statement.run()
@@ -123,6 +121,15 @@ class Line:
             failed, result = True, error
         if process is not None:
             self._executed(process, future, statement, failed, result)
+
+    def _is_stopped(self, process: Process, future: asyncio.Future[Any], statement: Statement) -> bool:
+        """Whether the statement gets no further: it is lost, or its sender dies. What the dead have sent goes on."""
+        if process.dead:
+            return False
+        lost = self.before(process, statement)
+        if lost:
+            self._fail(process, future, statement, "fails before")
+        return lost or process.dead
 
     def _executed(
         self, process: Process, future: asyncio.Future[Any], statement: Statement, failed: bool, result: Any

@@ -14,6 +14,7 @@ from tests.simulation.network import Network
 from tests.simulation.processes import Processes
 from tests.simulation.weather import FAULTS_S, Shop, Weather
 
+AMID_RECOVERY = 0.4  # share of the zombies that are made while they recover
 ACTORS = ("stock", "cart", "checkout", "sandbox")
 
 
@@ -95,12 +96,25 @@ class Fate:
 
     def _make_zombie(self) -> None:
         """Paused, replaced, and awake again after its heir serves."""
-        incarnation = self._processes.present(self._actor())
+        name = self._actor()
+        if self._rng.random() < AMID_RECOVERY:
+            self._overtake(name)
+            return
+        incarnation = self._processes.present(name)
         if incarnation is not None and incarnation.ready:
             self._note("fate", "zombie", incarnation.name)
             incarnation.process.pause()
             self._scheduler.after(self._rng.uniform(0.01, 0.3), self._processes.start, incarnation.name)
             self._scheduler.after(self._rng.uniform(0.3, 1.2), incarnation.process.resume)
+
+    def _overtake(self, name: str) -> None:
+        """Whoever is just recovering is paused, and reads on when its heir has written."""
+        self._processes.start(name)
+        process = self._processes.present(name).process  # type: ignore[union-attr]
+        self._note("fate", "overtaken in recovery", name)
+        self._scheduler.after(self._rng.uniform(0.0, 0.003), process.pause)
+        self._scheduler.after(self._rng.uniform(0.003, 0.01), self._processes.start, name)
+        self._scheduler.after(self._rng.uniform(0.05, 1.0), process.resume)
 
     def _cut(self) -> None:
         """In one direction of asking; answers on that way are lost too."""

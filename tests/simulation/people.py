@@ -333,7 +333,7 @@ class People:
 
     async def _bought(self, owner: str, checkout_id: str) -> None:
         self._orders.append(checkout_id)
-        if self._rng.random() < 0.2:
+        if self._rng.random() < 0.35:
             cancel = model.CancelOrder(
                 command_id=self.new_id(), fingerprint=KEYED, checkout_id=checkout_id, owner=owner,
                 reason="changed my mind", actor="buyer",

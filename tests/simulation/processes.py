@@ -29,6 +29,7 @@ from domain.ids import SLOTS
 from domain.payments import Unknown
 from gateways.sandbox import Sandbox
 from persistence.journal import Fenced
+from tests.simulation.crash_points import step_of
 from tests.simulation.database import Line, SimBook, SimDatabase, SimJournal
 from tests.simulation.loop import Process, Scheduler
 from tests.simulation.network import Call, Network, Wire
@@ -330,13 +331,7 @@ class CountedPorts:
     def start(self, action: model.Action) -> asyncio.Future[Any] | Promise:
         if self._process.dead:  # as of this very instant
             return Promise()
-        match action:
-            case model.HoldStep():
-                self._note("step", action.verb)
-            case model.CallGateway():
-                self._note("step", type(action.request).__name__.lower())
-            case _:
-                self._note("step", type(action).__name__)
+        self._note("step", step_of(action.name))
         self._began(self._process)
         return self._ports.start(action)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from actors import cores, event_sourced, mailbox, shard_memory, snapshots, timers
+from actors import cores, event_sourced, mailbox, snapshots, timers
 from domain import cart, checkout, messages, stock
 from tests.simulation.database import SimDatabase
 from tests.simulation.surgery import edit, replace
@@ -140,11 +140,6 @@ def overtaken_recovery_is_fenced(stack: ExitStack) -> None:
 def stored_entities_are_known(stack: ExitStack) -> None:
     """What is read back from a row is known to have one: it is written over, not inserted once more."""
     replace(stack, snapshots.SnapshotQueue, "stored", lambda self, key: None)
-
-
-def snapshots_of_what_is_durable(stack: ExitStack) -> None:
-    """A flush stores states as of its own record, never of what gathers behind it."""
-    replace(stack, shard_memory.ShardMemory, "_as_of", lambda self, key, batch, gathering: self.world.get(*key))
 
 
 def time_never_goes_back(stack: ExitStack) -> None:

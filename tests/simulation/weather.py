@@ -65,7 +65,7 @@ WORST = {
     "partition_per_s": 2.0,
     "outage_per_s": 0.7,
     "clock_jump_per_s": 1.0,
-    "gateway_trouble_per_s": 1.0,
+    "gateway_trouble_per_s": 2.0,
 }
 
 
