@@ -65,8 +65,6 @@ async def filled(postgres_dsn: str, migrated_template: str) -> AsyncIterator[str
 UNPROTECTED = """
     ALTER TABLE orders DISABLE TRIGGER USER;
     ALTER TABLE order_event DISABLE TRIGGER USER;
-    ALTER TABLE order_event DROP CONSTRAINT order_event_order_id_fkey;
-    ALTER TABLE order_state DROP CONSTRAINT order_state_order_id_fkey;
 """
 
 

@@ -40,8 +40,12 @@ class Database:
 
     async def writers(self) -> dict[int, int]:
         """The epoch of each record from the tail to the head. None is missing."""
-        rows = await self._pool.fetch("SELECT seq, epoch FROM journal WHERE shard = $1 ORDER BY seq", self._shard)
-        tail, head = await self._pool.fetchrow("SELECT tail, head FROM shard WHERE id = $1", self._shard)
+        records = "SELECT seq, epoch FROM journal WHERE shard = $1 ORDER BY seq"
+        bounds = "SELECT tail, head FROM shard WHERE id = $1"
+        # Both as of one instant: the heir may be writing.
+        async with self._pool.acquire() as one, one.transaction(isolation="repeatable_read", readonly=True):
+            rows = await one.fetch(records, self._shard)
+            tail, head = await one.fetchrow(bounds, self._shard)
         assert [row["seq"] for row in rows] == list(range(tail, head + 1))
         return {row["seq"]: row["epoch"] for row in rows}
 
