@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import ray
 import structlog
 
@@ -39,6 +40,7 @@ WATCH_S = 0.5
 LOOKUP_S = 2.0
 LOST_AFTER = 3  # rounds in a row in which no actor and not even Ray itself answered
 NAME_FREE_S = 30.0
+RAY_PROCESSES = ("raylet", "gcs_server")  # without either no actor is placed, though the rest goes on answering
 CONSTRUCTION_S = RECOVERY_LOOKS * LOOK_S  # an actor is given as long at the start as when it is replaced
 
 
@@ -105,6 +107,7 @@ class Host:
         self._config = config
         self._settings = Settings.model_validate_json(config.settings)
         self.namespace = ""
+        self.own_ray: list[psutil.Process] = []  # the processes of a Ray that we have started
         self._names: list[tuple[str, str]] = []
         self._eyes: list[Eye] = []
 
@@ -192,7 +195,8 @@ class Host:
     async def watch(self) -> None:
         """Look after every actor until Ray itself is lost."""
         lost = 0
-        while lost < LOST_AFTER:
+        vital = [process for process in self.own_ray if process.name() in RAY_PROCESSES]
+        while lost < LOST_AFTER and not any(map(_has_ended, vital)):
             await asyncio.sleep(WATCH_S)
             answers = await asyncio.gather(*(self._look(eye) for eye in self._eyes))
             if all(answers):
@@ -203,6 +207,9 @@ class Host:
             else:
                 lost = 0 if any(answers) else lost + 1
         log.error("Ray is gone")
+        for process in self.own_ray:  # what is left of it must not linger beside the next one
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     async def _look(self, eye: Eye) -> bool:
         """Whether Ray answers for this actor; one that is dead for good is created again."""
@@ -245,12 +252,22 @@ class Host:
         eye.forgive()
 
 
+def _has_ended(process: psutil.Process) -> bool:
+    """A child of ours that has ended is a zombie until we end, for Ray does not wait for it."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 async def run(config: HostConfig) -> int:
     """Prepare, create, say so on standard output, watch. The exit code of the process."""
     host = Host(config)
     stopped = asyncio.Event()
     preparing = asyncio.create_task(host.prepare())
     addresses = await asyncio.to_thread(start_ray, config)
+    if config.ray_address is None:
+        host.own_ray = psutil.Process().children(recursive=True)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):  # after ray.init, which sets handlers of its own
         loop.add_signal_handler(number, stopped.set)

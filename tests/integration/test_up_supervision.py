@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
+import httpx
 import psutil
 import pytest
 
@@ -83,3 +84,26 @@ def _resume(process: psutil.Process) -> None:
         process.resume()
     except psutil.NoSuchProcess:
         return
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_a_ray_without_its_raylet_is_started_anew(client: Client) -> None:
+    """The rest of it goes on answering, but constructs no actor any more."""
+    server = client.server
+    sku = client.product(3)
+    client.ordered(sku)
+    next(process for process in server.processes() if process.name() == "raylet").kill()
+
+    def bought() -> bool:
+        try:
+            return client.express(sku, key_is="bought-without-a-raylet").status_code == 200
+        except httpx.TransportError:  # the API's workers are part of a Ray, and start again with the next
+            return False
+
+    wait_until(bought, "an order", BACK_WITHIN_S)
+    assert client.figures(sku) == (1, 0, 1, 2)
+    assert server.stop(signal.SIGTERM) == 0
+    assert server.strays() == []
+    server.start()
+    wait_until(server.is_ready, "ready")
