@@ -107,7 +107,7 @@ def test_an_order_is_shipped_and_delivered_and_tells_its_story(shop: Client) -> 
     )
     assert code_of(abroad) == (422, "country_changed")
 
-    shipped = shop.ops("POST", f"/v1/ops/orders/{number}/ship", {"carrier": "UPS", "tracking_number": "1Z"})
+    shipped = shop.ship(number)
     assert (shipped["status"], shipped["tracking"]["tracking_number"]) == ("shipped", "1Z")
     assert code_of(shop.post(f"{order}/cancel", None, token)) == (409, "already_shipped")
     late = shop.send("PATCH", f"{order}/shipping-address", {"line1": "1 Too Late"}, token)

@@ -87,6 +87,19 @@ class Client:
         assert answer.is_success, answer.text
         return answer.json()
 
+    def ship(self, order_id: str) -> Any:
+        """The shipped order. Until its payment is captured, the operator is told to ask again shortly."""
+
+        def shipped() -> Any:
+            tracking = {"carrier": "UPS", "tracking_number": "1Z"}
+            answer = self.send("POST", f"/v1/ops/orders/{order_id}/ship", tracking, self.operator)
+            if answer.status_code == 409 and answer.json()["code"] == "request_in_progress":
+                return None
+            assert answer.is_success, answer.text
+            return answer.json()
+
+        return wait_until(shipped, "shipped")
+
     def product(self, units: int = 10, price: int = PRICE, sku: str = "") -> str:
         """A product that is in stock."""
         sku = sku or new_sku()
