@@ -54,6 +54,7 @@ class TwoNodes:
         )
         ray.init(address=self.cluster.address, log_to_driver=False, configure_logging=False)
         self.node = self.cluster.add_node(**SMALL)
+        self.cluster.wait_for_nodes()
         (raylet,) = self.node.all_processes["raylet"]
         self.raylet = psutil.Process(raylet.process.pid)
 
@@ -69,6 +70,16 @@ class TwoNodes:
             .remote(config.encoded())
         )  # fmt: skip
 
+    async def first_beside_the_head(self, config: ActorConfig) -> Any:
+        """An actor whose process is the stoppable node's: Ray prefers that node only once it knows it everywhere."""
+        while True:
+            handle = self.create(config)
+            process = psutil.Process((await handle.status.remote())["pid"])
+            if self.raylet in process.parents():
+                return handle
+            ray.kill(handle)
+            await eventually(lambda: _is_free(config), "the name free", HEIR_WITHIN_S)
+
     def said(self, pid: int) -> str:
         """What the process of that id has logged."""
         return "".join(path.read_text() for path in self.folder.glob(f"session_2*/logs/worker-*-{pid}.err"))
@@ -82,6 +93,14 @@ class TwoNodes:
         for process in workers:
             if process.is_running():
                 process.kill()
+
+
+async def _is_free(config: ActorConfig) -> bool:
+    try:
+        await transport.find_actor(config.shard, config.namespace)
+    except ValueError:
+        return True
+    return False
 
 
 @pytest.fixture
@@ -121,7 +140,7 @@ async def test_the_actor_of_a_node_that_ray_gave_up_is_fenced_at_its_next_append
         shard=SHARD, dsn=database, namespace=namespace, run="test", policy=Policy(), cart_policy=CartPolicy(),
         gateway_timeout_s=5.0, sandbox_latency_ms="0", max_queue=1_000,
     )  # fmt: skip
-    handle = nodes.create(config)
+    handle = await nodes.first_beside_the_head(config)
     buyer = transport.mailbox("stock", SHARD, namespace)
     await put(buyer)
     held = take(1, EXPIRY_MS)
