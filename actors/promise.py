@@ -2,7 +2,7 @@
 
 Owns one callback. Promises that it runs at the moment the reply comes, in the caller's turn of the loop, and that
 one which fails concerns its own reply alone. Made by `actors.mailbox`; the coordinator is called back. (A future's
-callback runs a turn later, when what it works on has left the processor's caches: an eighth of an order's cost.)
+callback runs a turn of the loop later, when what it works on has left the processor's caches.)
 """
 
 from __future__ import annotations

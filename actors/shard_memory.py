@@ -138,7 +138,7 @@ class ShardMemory:
             elif self._snapshots.forget(key):
                 deleted.append(key)
         snapshots = [self._snapshot(key, seq, state, resting=True) for key, state in batch.finished.items()]
-        for key in self._snapshots.due(len(batch.events)):
+        for key in self._snapshots.due(len(batch.events), at_ms):
             state = self._as_of(key, batch, gathering)
             if state is not None and key not in batch.finished:
                 snapshots.append(self._snapshot(key, seq, _encode(state), self._core.resting(key, state)))

@@ -1,40 +1,50 @@
 """Which entities are to be written with the next flush, so that replay stays short without ever a pause.
 
 Owns, per entity, the first journal record that its newer and its older stored generation lack. Promises that
-the journal is only cut below what every older generation needs, and that a full round through all changed
-entities takes `ROUND_EVENTS` events: a change waits at most two rounds for the newer generation and two more for
-the older, so that a replay stays below 100,000 events. Pure bookkeeping; `actors.shard_memory` asks it.
+the journal is only cut below what every older generation needs, and that a replay stays below 100,000 events.
+What has changed is left alone for `WAIT_EVENTS` events or `WAIT_MS`, whichever end first: most of what is busy
+will have ended by then, and is written once or never. Then all that wait are written, within two rounds of
+`ROUND_EVENTS`; and so once more for the older generation. Pure bookkeeping; `actors.shard_memory` asks it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain, islice
+from operator import itemgetter
 
 from domain.messages import Key
 from persistence.journal import Snapshot
 
-ROUND_EVENTS = 25_000
+WAIT_EVENTS, WAIT_MS = 25_000, 5_000
+ROUND_EVENTS = 10_000
+LOOK_EVENTS = 5_000  # between two looks at how far the journal may be cut
 AT_LEAST = 4  # entities a flush
+
+# (first record the older generation lacks, the newer (0: none), events and time when it began to wait)
+Lacks = tuple[int, int, int, int]
 
 
 class SnapshotQueue:
-    """Changed entities in the order they wait: key → (first record the older generation lacks, the newer)."""
+    """Changed entities in the order they wait: first the `_young`, left alone, then the `_due`."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Key, tuple[int, int]] = {}
+        self._young: dict[Key, Lacks] = {}
+        self._due: dict[Key, Lacks] = {}
         self._stored: set[Key] = set()
         self._at_rest: list[Key] = []
+        self._events = 0
+        self._at_ms = 0
         self._pace = 0  # entities of this round
         self._left = 0  # of which so many are still to be written
-        self._until_look = 0
+        self._next_look = 0
         self._tail = 0
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._waiting
+        return key in self._young or key in self._due
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._young) + len(self._due)
 
     def stored(self, key: Key) -> None:
         """The entity has a row."""
@@ -45,41 +55,61 @@ class SnapshotQueue:
 
     def dirty(self, key: Key, seq: int) -> None:
         """Record ``seq`` changed the entity."""
-        lacks = self._waiting.get(key)
+        queue = self._due if key in self._due else self._young
+        lacks = queue.get(key)
         if lacks is None:
-            self._waiting[key] = (seq, seq)
+            self._wait(key, seq, seq)
         elif not lacks[1]:
-            self._waiting[key] = (lacks[0], seq)
+            queue[key] = (lacks[0], seq, *lacks[2:])
 
     def older_lacks(self, key: Key, seq: int) -> None:
         """Found at recovery: the newer generation has record ``seq``, the older has not."""
-        self._waiting.setdefault(key, (seq, 0))
+        if key not in self:
+            self._wait(key, seq, 0)
+
+    def _wait(self, key: Key, older: int, newer: int) -> None:
+        self._young[key] = (older, newer, self._events, self._at_ms)
 
     def forget(self, key: Key) -> bool:
         """The entity is no more; whether it has a row to delete."""
-        self._waiting.pop(key, None)
+        self._take(key)
         if key in self._stored:
             self._stored.remove(key)
             return True
         return False
 
+    def _take(self, key: Key) -> Lacks | None:
+        return self._young.pop(key, None) or self._due.pop(key, None)
+
     def at_rest(self, key: Key) -> None:
         """The entity has left memory; when it is loaded again, it is said again that it has a row."""
         self._stored.discard(key)
 
-    def due(self, events: int) -> list[Key]:
+    def due(self, events: int, at_ms: int) -> list[Key]:
         """The next entities to write, with a flush of so many events."""
+        self._events += events
+        self._at_ms = at_ms
+        self._let_ripen()
         if self._left <= 0:
-            self._left = self._pace = len(self._waiting)
+            self._left = self._pace = len(self._due)
         # By the round's size, not by what is left of it: else the last of a burst would wait almost for ever.
         share = max(AT_LEAST, -(-self._pace * events // ROUND_EVENTS))
         self._left -= share
-        return list(islice(self._waiting, share))
+        return list(islice(self._due, share))
+
+    def _let_ripen(self) -> None:
+        ripe = []
+        for key, (_, _, events, at_ms) in self._young.items():
+            if self._events - events < WAIT_EVENTS and self._at_ms - at_ms < WAIT_MS:
+                break
+            ripe.append(key)
+        for key in ripe:
+            self._due[key] = self._young.pop(key)
 
     def written(self, snapshots: Iterable[Snapshot]) -> None:
         """The flush with these snapshots is durable: what was the newer generation is now the older."""
         for snapshot in snapshots:
-            lacks = self._waiting.pop(snapshot.key, None)
+            lacks = self._take(snapshot.key)
             if lacks is None:
                 continue
             self._stored.add(snapshot.key)
@@ -87,8 +117,7 @@ class SnapshotQueue:
             if snapshot.resting:
                 self._at_rest.append(snapshot.key)
             elif lacks[1]:
-                self._waiting[snapshot.key] = (lacks[1], 0)
-            self._until_look -= 1
+                self._wait(snapshot.key, lacks[1], 0)
 
     def stored_at_rest(self) -> list[Key]:
         """Entities stored for good since this was last asked."""
@@ -96,11 +125,11 @@ class SnapshotQueue:
         return keys
 
     def tail(self, seq: int) -> int:
-        """The first record still needed; looked for once a round, 0 in between."""
-        if self._until_look > 0:
+        """The first record still needed; looked for now and then, 0 in between."""
+        if self._events < self._next_look:
             return 0
-        self._until_look = max(len(self._waiting), 1_000)
-        needed = min((lacks[0] for lacks in self._waiting.values()), default=seq)
+        self._next_look = self._events + LOOK_EVENTS
+        needed = min(map(itemgetter(0), chain(self._young.values(), self._due.values())), default=seq)
         if needed <= self._tail:
             return 0
         self._tail = needed

@@ -22,6 +22,7 @@ from domain.order import OrderView
 
 RETRY = {"Retry-After": "1"}
 LAST_LOOK_S = 1.0
+OPEN_STATUSES = ("incomplete", "ready_for_complete")
 
 
 async def opened_for(context: AppContext, *views: CheckoutView | OrderView | None) -> Opened:
@@ -74,14 +75,14 @@ async def result_or_interim(
 ) -> Answer:
     """The engine's reply to `again` within `wait_s`, else a 202 with the checkout as `read` finds it.
 
-    A checkout that is not there (any more, or yet), or that has its order, is no interim state: the reply is
-    asked for once more. StillPending: it is neither there nor final.
+    A checkout that is not there (any more, or yet), that has its order, or that waits for its buyer as if nothing had
+    been asked is no interim state: the reply is asked for once more. StillPending: it is neither there nor final.
     """
     try:
         return await again(wait_s)
     except StillPending:
         found = await read()
-    if is_not_found(found.reply) or (isinstance(found.reply, CheckoutReply) and found.reply.order):
+    if not _is_interim(found.reply):
         try:
             return await again(LAST_LOOK_S)
         except StillPending:
@@ -90,3 +91,10 @@ async def result_or_interim(
         raise StillPending
     accepted(found)
     return Answer(CheckoutReply(202, found.reply.checkout, None))
+
+
+def _is_interim(reply: Any) -> bool:
+    """Whether the reply shows work under way. The read may have overtaken the command, or come after its end."""
+    if not isinstance(reply, CheckoutReply):
+        return not is_not_found(reply)
+    return reply.order is None and reply.checkout.status not in OPEN_STATUSES

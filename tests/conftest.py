@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from uuid import uuid4
 
-import asyncpg
 import hypothesis
 import pytest
 import pytest_asyncio
 
+from actors import snapshots
 from persistence.embedded import EmbeddedPostgres
+from tests.support.databases import copied, dsn_of, execute
 
 pytest_plugins = ("tests.support.server",)
 
@@ -19,9 +19,12 @@ hypothesis.settings.register_profile("lastunit", deadline=None)
 hypothesis.settings.load_profile("lastunit")
 
 
-def dsn_of(server_dsn: str, name: str) -> str:
-    """The DSN of another database on the same server."""
-    return f"{server_dsn.rpartition('/')[0]}/{name}"
+@pytest.fixture(scope="module")
+def written_at_once() -> Iterator[None]:
+    """Entities are written by the flushes that follow their change; nothing is left alone for a while first."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(snapshots, "WAIT_MS", 0)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +40,7 @@ async def migrated_template(postgres_dsn: str) -> str:
     from persistence.migrations_runner import migrate
 
     name = "migrated"
-    await _execute(postgres_dsn, f"CREATE DATABASE {name}")
+    await execute(postgres_dsn, f"CREATE DATABASE {name}")
     await migrate(dsn_of(postgres_dsn, name))
     return name
 
@@ -45,15 +48,5 @@ async def migrated_template(postgres_dsn: str) -> str:
 @pytest_asyncio.fixture
 async def database(postgres_dsn: str, migrated_template: str) -> AsyncIterator[str]:
     """The DSN of a fresh, migrated database, dropped after the test with whoever is still connected."""
-    name = f"test_{uuid4().hex}"
-    await _execute(postgres_dsn, f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
-    yield dsn_of(postgres_dsn, name)
-    await _execute(postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-async def _execute(dsn: str, statement: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+    async with copied(postgres_dsn, migrated_template) as name:
+        yield dsn_of(postgres_dsn, name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
-from uuid import uuid4
 
 import asyncpg
 import msgspec
@@ -20,9 +19,11 @@ from domain.messages import Refusal
 from domain.stock_model import Stock, Take
 from persistence.audit import AuditReport, audit
 from persistence.journal import Flush, PostgresJournal, order_crc, snapshot_crc
-from tests.conftest import dsn_of
 from tests.support.damages import DAMAGES, ORDER, Damage
+from tests.support.databases import copied, dsn_of, execute
 from tests.support.engine_harness import VISA, Engine, clock_ms, engine, until
+
+pytestmark = pytest.mark.usefixtures("written_at_once")
 
 DECLINED = "pm_card_chargeDeclined"
 AUTHENTICATION = "pm_card_authenticationRequired"
@@ -53,12 +54,10 @@ async def fill(e: Engine) -> None:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def filled(postgres_dsn: str, migrated_template: str) -> AsyncIterator[str]:
     """The name of a database in which a shop has done business and stopped, to be copied."""
-    name = f"filled_{uuid4().hex}"
-    await _execute(postgres_dsn, f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
-    async with engine(dsn_of(postgres_dsn, name), policy=POLICY) as e:
-        await fill(e)
-    yield name
-    await _execute(postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+    async with copied(postgres_dsn, migrated_template) as name:
+        async with engine(dsn_of(postgres_dsn, name), policy=POLICY) as e:
+            await fill(e)
+        yield name
 
 
 # What an intruder with the rights of the database's owner would do first.
@@ -71,20 +70,11 @@ UNPROTECTED = """
 @pytest_asyncio.fixture
 async def pool(postgres_dsn: str, filled: str) -> AsyncIterator[asyncpg.Pool]:
     """A copy of the shop's database in which everything can be changed."""
-    name = f"copy_{uuid4().hex}"
-    await _execute(postgres_dsn, f"CREATE DATABASE {name} TEMPLATE {filled}")
-    await _execute(dsn_of(postgres_dsn, name), UNPROTECTED)
-    async with asyncpg.create_pool(dsn_of(postgres_dsn, name), min_size=1, max_size=2) as pool:
-        yield pool
-    await _execute(postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-async def _execute(dsn: str, statement: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+    async with copied(postgres_dsn, filled) as name:
+        dsn = dsn_of(postgres_dsn, name)
+        await execute(dsn, UNPROTECTED)
+        async with asyncpg.create_pool(dsn, min_size=1, max_size=2) as pool:
+            yield pool
 
 
 async def look(pool: asyncpg.Pool, *, later_ms: int = 60_000) -> AuditReport:

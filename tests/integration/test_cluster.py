@@ -30,7 +30,7 @@ from domain import stock
 from domain.cart_model import CartPolicy
 from domain.catalog import Product
 from domain.checkout_model import Policy
-from tests.conftest import dsn_of
+from tests.support.databases import copied, dsn_of
 
 SKU = "VASE"
 STOPPED_S = 2.0
@@ -119,11 +119,8 @@ async def start(cluster: Cluster) -> AsyncIterator[Start]:
 @pytest.fixture
 async def another_database(postgres_dsn: str, migrated_template: str) -> AsyncIterator[str]:
     """A second database, a copy of the same template as the first."""
-    connection = await asyncpg.connect(postgres_dsn)
-    await connection.execute(f"CREATE DATABASE another TEMPLATE {migrated_template}")
-    yield dsn_of(postgres_dsn, "another")
-    await connection.execute("DROP DATABASE another WITH (FORCE)")
-    await connection.close()
+    async with copied(postgres_dsn, migrated_template) as name:
+        yield dsn_of(postgres_dsn, name)
 
 
 async def put(engine: RayEngine, units: int) -> None:
@@ -188,21 +185,17 @@ async def test_an_actor_refuses_the_database_of_another_installation(database: s
 
 
 async def test_an_installation_is_known_by_one_name_and_its_copy_by_another(postgres_dsn: str, database: str) -> None:
-    copy = "copied"
     async with asyncpg.create_pool(database, min_size=1, max_size=1) as pool:
         name = await directory.claim_namespace(pool)
         assert await directory.claim_namespace(pool) == await directory.namespace(pool) == name
-    server = await asyncpg.connect(postgres_dsn)
-    await server.execute(f"CREATE DATABASE {copy} TEMPLATE {database.rpartition('/')[2]}")
-    try:
-        async with asyncpg.create_pool(dsn_of(postgres_dsn, copy), min_size=1, max_size=1) as pool:
-            assert await directory.namespace(pool) == name  # so far: nothing was started on it
-            other = await directory.claim_namespace(pool)
-            assert other != name
-            assert await directory.claim_namespace(pool) == other
-    finally:
-        await server.execute(f"DROP DATABASE {copy} WITH (FORCE)")
-        await server.close()
+    async with (
+        copied(postgres_dsn, database.rpartition("/")[2]) as copy,
+        asyncpg.create_pool(dsn_of(postgres_dsn, copy), min_size=1, max_size=1) as pool,
+    ):
+        assert await directory.namespace(pool) == name  # so far: nothing was started on it
+        other = await directory.claim_namespace(pool)
+        assert other != name
+        assert await directory.claim_namespace(pool) == other
 
 
 async def test_a_lookup_holds_nobody_up_while_the_control_store_is_away(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from random import Random
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -22,8 +21,10 @@ from domain.checkout_model import Policy
 from domain.messages import Key
 from persistence.audit import audit
 from persistence.journal import Corrupt, PostgresJournal
-from tests.conftest import dsn_of
+from tests.support.databases import copied, dsn_of
 from tests.support.engine_harness import Engine, clock_ms, engine
+
+pytestmark = pytest.mark.usefixtures("written_at_once")
 
 CORES: dict[str, Core] = {
     "stock-0": StockCore(),
@@ -40,14 +41,6 @@ async def recovered(pool: asyncpg.Pool, shard: str) -> dict[Key, Any]:
     return dict(writer.world)
 
 
-async def _execute(dsn: str, statement: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
 async def _do_business(e: Engine, still_open: int) -> None:
     """Orders and carts, and one more checkout that stays open."""
     for _ in range(4):
@@ -60,18 +53,16 @@ async def _do_business(e: Engine, still_open: int) -> None:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def shop(postgres_dsn: str, migrated_template: str) -> AsyncIterator[tuple[str, Worlds]]:
     """The name of a database in which a shop has stopped, its journals cut once, and what its actors had in memory."""
-    name = f"shop_{uuid4().hex}"
-    await _execute(postgres_dsn, f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
-    async with engine(dsn_of(postgres_dsn, name)) as e:
-        await e.shelve({"A": 100, "B": 100}, price=1000)
-        for n in range(1, 5):
-            await _do_business(e, still_open=n)
+    async with copied(postgres_dsn, migrated_template) as name:
+        async with engine(dsn_of(postgres_dsn, name)) as e:
+            await e.shelve({"A": 100, "B": 100}, price=1000)
+            for n in range(1, 5):
+                await _do_business(e, still_open=n)
+                await e.kill()
+                await e.start()  # the first flush of an incarnation looks how far the journal may be cut
             await e.kill()
-            await e.start()  # the first flush of an incarnation looks how far the journal may be cut
-        await e.kill()
-        worlds = {shard: await recovered(e.pool, shard) for shard in CORES}
-    yield name, worlds
-    await _execute(postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+            worlds = {shard: await recovered(e.pool, shard) for shard in CORES}
+        yield name, worlds
 
 
 class Copy(NamedTuple):
@@ -94,12 +85,10 @@ class Copy(NamedTuple):
 
 @pytest.fixture
 async def copy(postgres_dsn: str, shop: tuple[str, Worlds]) -> AsyncIterator[Copy]:
-    name = f"copy_{uuid4().hex}"
-    await _execute(postgres_dsn, f"CREATE DATABASE {name} TEMPLATE {shop[0]}")
-    dsn = dsn_of(postgres_dsn, name)
-    async with asyncpg.create_pool(dsn, min_size=1, max_size=2) as pool:
-        yield Copy(pool, dsn, shop[1])
-    await _execute(postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+    async with copied(postgres_dsn, shop[0]) as name:
+        dsn = dsn_of(postgres_dsn, name)
+        async with asyncpg.create_pool(dsn, min_size=1, max_size=2) as pool:
+            yield Copy(pool, dsn, shop[1])
 
 
 async def test_the_shop_is_whole_before_it_is_damaged(copy: Copy) -> None:

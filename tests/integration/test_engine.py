@@ -258,6 +258,7 @@ async def test_a_damaged_snapshot_of_what_rests_is_named_and_never_half_applied(
             await PostgresJournal(e.pool).entities("checkout-0", [("checkout", key)])
 
 
+@pytest.mark.usefixtures("written_at_once")
 async def test_a_shard_recovers_wherever_its_journal_was_cut(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also in the middle of a hold's life, if the hold has ended since; and cutting goes on afterwards."""
     monkeypatch.setattr(ledger, "TOMBSTONE_MS", 0)

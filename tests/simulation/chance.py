@@ -15,12 +15,14 @@ from types import ModuleType
 from typing import Any
 
 import actors
+import actors.snapshots
 import actors.timers
 import domain.ledger
 
 GRACE_MS = 2_000
 JUMP_MS = 500
 STALE_TAKE_MS = 1_500
+SNAPSHOT_WAIT_MS = 200
 
 
 class _Chance:
@@ -49,6 +51,7 @@ class _Chance:
 CHANCE = _Chance()
 
 _LONG = [
+    (actors.snapshots, "WAIT_MS", SNAPSHOT_WAIT_MS),
     (actors.timers, "GRACE_MS", GRACE_MS),
     (actors.timers, "JUMP_MS", JUMP_MS),
     (domain.ledger, "STALE_TAKE_MS", STALE_TAKE_MS),

@@ -59,21 +59,14 @@ def rows_of(of: Checkout, **changes: Any) -> OrderRows:
     assert of.order is not None
     row = views.order_row(of)
     legs = views.current_legs(of)
+    confirmed = msgspec.structs.asdict(row) | {"body": row.body.decode()}
     rows = OrderRows(
-        row.order_id,
-        row.checkout_id,
-        row.number,
-        row.owner,
-        row.email_hash,
-        row.currency,
-        row.total,
-        row.placed_at_ms,
-        row.body.decode(),
-        True,
-        of.order.events,
-        of.order.status,
-        payment_status(legs),
-        state_row(of.order, legs, NOW_MS).body.decode(),
-        range(1, of.order.events + 1),
+        **confirmed,
+        intact=True,
+        version=of.order.events,
+        status=of.order.status,
+        payment_status=payment_status(legs),
+        state=state_row(of.order, legs, NOW_MS).body.decode(),
+        entries=range(1, of.order.events + 1),
     )
     return rows._replace(**changes)

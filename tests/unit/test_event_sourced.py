@@ -29,6 +29,8 @@ from tests.unit.toy_shard import (
     started,
 )
 
+pytestmark = pytest.mark.usefixtures("written_at_once")
+
 # ── what a reply waits for ──────────────────────────────────────────────────────────────────────────────
 
 

@@ -118,7 +118,10 @@ async def test_ray_is_lost_when_it_fails_in_a_way_nobody_foresaw(
     monkeypatch.setattr(transport, "find_actor", fails)
     for handle in cluster.handles.values():
         handle.silent = True
-    await asyncio.wait_for(cluster.host.watch(), 60)
+    watching = asyncio.create_task(cluster.host.watch())
+    done, _ = await asyncio.wait({watching}, timeout=60)
+    assert done == {watching}
+    assert cluster.killed == []
 
 
 @virtual_time

@@ -26,6 +26,8 @@ from tests.unit.toy_shard import (
     started,
 )
 
+pytestmark = pytest.mark.usefixtures("written_at_once")
+
 RESTING = Box(5, resting=True)
 
 

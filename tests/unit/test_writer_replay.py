@@ -31,6 +31,8 @@ from tests.unit.toy_shard import (
     started,
 )
 
+pytestmark = pytest.mark.usefixtures("written_at_once")
+
 CORE = ToyCore()
 NAMES = "abcdEF"
 
