@@ -100,8 +100,11 @@ class EventSourced:
     # ── recovery ────────────────────────────────────────────────────────────────────────────────────────
 
     async def recover(self) -> None:
-        """Take a new epoch, load the snapshots, replay the journal. Whoever owned the shard is fenced."""
-        self.lease = await self._journal.take(self.shard)
+        """Take a new epoch, load the snapshots, replay the journal. Whoever owned the shard is fenced.
+
+        Who recovers once more, because rows were refused, takes the shard from itself only.
+        """
+        self.lease = await self._journal.take(self.shard, self.lease.epoch or None)
         try:
             journaled_ms = await self._memory.recover(self._journal, self.lease)
         except Corrupt as error:
@@ -224,10 +227,12 @@ class EventSourced:
         return self._memory.flush_of(batch, self._gathering, self.lease, self.last_ms)
 
     async def _was_written(self, flush: Flush) -> bool:
-        """After a lost answer: a new epoch stops the late statement, then the head tells what happened."""
-        lease = await patiently(self.shard, lambda: self._journal.take(self.shard))
-        if lease.epoch != self.lease.epoch + 1:
-            raise Fenced(f"{self.shard} had a newer owner than epoch {self.lease.epoch}")
+        """After a lost answer: a new epoch stops the late statement, then the head tells what happened.
+
+        An owner that has an heir finds that its epoch is not the newest, and leaves the shard to the heir; so does
+        one whose new epoch got lost on the way to it.
+        """
+        lease = await patiently(self.shard, lambda: self._journal.take(self.shard, self.lease.epoch))
         if lease.head == flush.old_head:
             self.lease = lease
             return False

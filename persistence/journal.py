@@ -111,9 +111,14 @@ class PostgresJournal:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def take(self, shard: str) -> Lease:
-        """Become the shard's owner: every older owner is fenced from here on."""
-        row = await self._pool.fetchrow("SELECT * FROM take_shard($1)", shard)
+    async def take(self, shard: str, held: int | None = None) -> Lease:
+        """Become the shard's owner: every older owner is fenced from here on.
+
+        Who is the owner already, and needs another epoch, names the one it has: `Fenced` if that is not the newest.
+        """
+        row = await self._pool.fetchrow("SELECT * FROM take_shard($1, $2)", shard, held)
+        if row is None and held is not None:
+            raise Fenced(f"{shard} has a newer owner than epoch {held}")
         if row is None:
             raise Corrupt(f"shard {shard} is not in the table of shards")
         return Lease(row["epoch"], row["head"], row["tail"])

@@ -8,9 +8,9 @@ import hypothesis
 import pytest
 import pytest_asyncio
 
-from actors import snapshots
 from persistence.embedded import EmbeddedPostgres
 from tests.support.databases import copied, dsn_of, execute
+from tests.support.prompt_snapshots import prompt_snapshots
 
 pytest_plugins = ("tests.support.server",)
 
@@ -21,9 +21,8 @@ hypothesis.settings.load_profile("lastunit")
 
 @pytest.fixture(scope="module")
 def written_at_once() -> Iterator[None]:
-    """Entities are written by the flushes that follow their change; nothing is left alone for a while first."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(snapshots, "WAIT_MS", 0)
+    """Snapshots without the wait, for a whole module."""
+    with prompt_snapshots():
         yield
 
 

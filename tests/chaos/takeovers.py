@@ -26,6 +26,7 @@ import structlog
 from persistence.embedded import EmbeddedPostgres
 from persistence.journal import Fenced, Flush, Lease, PostgresJournal
 from persistence.migrations_runner import migrate
+from tests.support.prompt_snapshots import prompt_snapshots
 from tests.support.shard_owner import ShardOwner, make_shard
 from tests.support.tcp_proxy import Fault, Statement, TcpProxy, Way
 from tests.unit.toy_shard import SHARD, Asked, Move, ToyCore
@@ -74,9 +75,9 @@ class _Journal(PostgresJournal):
         super().__init__(pool)
         self._figures = figures
 
-    async def take(self, shard: str) -> Lease:
+    async def take(self, shard: str, held: int | None = None) -> Lease:
         begun_s = time.perf_counter()
-        lease = await super().take(shard)
+        lease = await super().take(shard, held)
         self._figures.takes_ms.append((time.perf_counter() - begun_s) * 1000)
         self._figures.counts["takeovers"] += 1
         return lease
@@ -288,7 +289,8 @@ async def race(
         try:
             racing = Race(direct, slow, proxy, seed, most)
             begun_s = time.perf_counter()
-            await racing.run(takeovers)
+            with prompt_snapshots():  # so that records are cut while owners race
+                await racing.run(takeovers)
             said(f"{time.perf_counter() - begun_s:.0f} s")
             await racing.judge()
         finally:

@@ -81,6 +81,14 @@ async def test_take_and_owns(journal: Any) -> None:
         await journal.take("nowhere")
 
 
+async def test_who_takes_from_itself_takes_nothing_from_an_heir(journal: Any) -> None:
+    await journal.take(SHARD)
+    assert await journal.take(SHARD, 1) == Lease(2, 0, 1)
+    with pytest.raises(Fenced):
+        await journal.take(SHARD, 1)
+    assert await journal.owns(SHARD, 2)
+
+
 async def test_fence(journal: Any) -> None:
     await journal.take(SHARD)
     await journal.append(1, flush(0))

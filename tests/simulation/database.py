@@ -38,9 +38,10 @@ class SimDatabase(Database):
         self.on_clash: Callable[[str], None] = lambda what: None
         self.now_s: Callable[[], float] = lambda: 0.0
 
-    def take(self, name: str) -> Lease:
+    def take(self, name: str, held: int | None) -> Lease:
+        lease = super().take(name, held)
         self.taken_at_s[name] = self.now_s()
-        return super().take(name)
+        return lease
 
     def append(self, epoch: int, flush: Flush) -> None:
         try:

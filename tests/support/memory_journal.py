@@ -176,10 +176,12 @@ class Database:
         self.tables = OrderTables()
         self.refuse: Callable[[Any], str | None] = lambda row: None
 
-    def take(self, name: str) -> Lease:
+    def take(self, name: str, held: int | None) -> Lease:
         shard = self.shards.get(name)
         if shard is None:
             raise Corrupt(f"shard {name} is not in the table of shards")
+        if held is not None and shard.epoch != held:
+            raise Fenced(f"{name} has a newer owner than epoch {held}")
         shard.epoch += 1
         return Lease(shard.epoch, shard.head, shard.tail)
 
@@ -322,8 +324,8 @@ class MemoryJournal:
         self.database = database
         self.wire = wire or Wire()
 
-    async def take(self, shard: str) -> Lease:
-        return await self._call("take", shard, lambda: self.database.take(shard))
+    async def take(self, shard: str, held: int | None = None) -> Lease:
+        return await self._call("take", shard, lambda: self.database.take(shard, held))
 
     async def owns(self, shard: str, epoch: int) -> bool:
         return await self._call("owns", shard, lambda: self.database.owns(shard, epoch))
