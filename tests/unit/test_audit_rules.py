@@ -250,6 +250,14 @@ def test_the_book_may_be_ahead_of_us_but_only_by_what_we_asked_for(ours: Payment
     assert all(len(named) == 1 for state, named in found.items() if state not in agreeing)
 
 
+def test_a_capture_may_arrive_while_its_canceled_order_is_voided() -> None:
+    """It was asked for before the order was canceled. Of an order in force, or once the void is done, it may not."""
+    book = add_up(BOOKS["captured"])
+    assert codes([*leg_violations(CANCELED_ORDER, leg("authorized", "void"), book)]) == []
+    assert codes([*leg_violations(placed(), leg("authorized", "void"), book)]) == ["capture_unexpected"]
+    assert codes([*leg_violations(CANCELED_ORDER, leg("voided"), book)]) == ["capture_unexpected"]
+
+
 MONEY_CODES = [
     ("captured", "none", "capture_missing"),
     ("captured", "authorized", "capture_missing"),
