@@ -193,3 +193,19 @@ async def test_a_command_that_the_database_can_never_take_stops_nobody() -> None
         assert await answers(*asked) == [REJECTED]
         assert await answers(owner.add("b")) == [Total(n)]
     assert database.totals() == {"b": 3}
+
+
+@virtual_time
+async def test_who_finds_out_what_was_refused_takes_nothing_from_its_heir() -> None:
+    """Overtaken before it reads the shard anew, it leaves: it would go on with sagas that its heir has ended."""
+    database = ToyDatabase()
+    owner = await started(database)
+    gate = owner.wire.stop("take")
+    asked = owner.submit(add("a", 1, POISON))
+    await gate.reached.wait()
+    heir = await started(database)
+    gate.open()
+    await owner.left.wait()
+    assert asked.replies == []
+    assert await answers(heir.add("a", 5)) == [Total(5)]
+    assert not heir.left.is_set()
