@@ -8,7 +8,7 @@ from typing import Any
 from domain import cart, cart_model, checkout, checkout_actions, checkout_model, ids, ledger, stock
 from domain.messages import Command, Decision, Key
 
-# What happens to a hold only once it was taken. A hold ends; all else stays, beginning and all.
+# What happens to a hold only once it was taken.
 _GOES_ON = (ledger.Trimmed, ledger.Pinned, ledger.Unpinned, ledger.Extended, ledger.Forgotten, ledger.Dropped)
 
 
@@ -25,8 +25,18 @@ class StockCore:
     touches = staticmethod(stock.touches)
     evolve = staticmethod(stock.evolve)
 
-    def begins(self, event: Any) -> bool:
-        return not isinstance(event, _GOES_ON)
+    def begins(self, key: Key, event: Any) -> bool:
+        if key[0] == "hold":
+            return not isinstance(event, _GOES_ON)
+        # An account is kept for the answers alone, too.
+        return isinstance(event, stock.Answered) or (isinstance(event, stock.ProductPut) and event.is_new)
+
+    def may_end(self, key: Key) -> bool:
+        return key[0] == "hold"
+
+    def unsound(self, world: Mapping[Key, Any]) -> str:
+        accounts = {name: state.figures for (kind, name), state in world.items() if kind == "account"}
+        return ledger.unsound(accounts, [state for (kind, _), state in world.items() if kind == "hold"])
 
     def resting(self, key: Key, state: Any) -> bool:
         return False
@@ -59,8 +69,14 @@ class CartCore:
     touches = staticmethod(cart.touches)
     evolve = staticmethod(cart.evolve)
 
-    def begins(self, event: Any) -> bool:
-        return True
+    def begins(self, key: Key, event: Any) -> bool:
+        return isinstance(event, (cart_model.CartCreated, cart_model.CartRefused, cart_model.OpenCartSet))
+
+    def may_end(self, key: Key) -> bool:
+        return False
+
+    def unsound(self, world: Mapping[Key, Any]) -> str:
+        return ""
 
     def __init__(self, policy: cart_model.CartPolicy) -> None:
         self._policy = policy
@@ -100,8 +116,14 @@ class CheckoutCore:
     touches = staticmethod(checkout.touches)
     evolve = staticmethod(checkout.evolve)
 
-    def begins(self, event: Any) -> bool:
-        return True
+    def begins(self, key: Key, event: Any) -> bool:
+        return isinstance(event, (checkout_model.Started, checkout_model.RulesPut))
+
+    def may_end(self, key: Key) -> bool:
+        return False
+
+    def unsound(self, world: Mapping[Key, Any]) -> str:
+        return ""
 
     def __init__(self, policy: checkout_model.Policy) -> None:
         self._policy = policy

@@ -17,7 +17,7 @@ from actors.contracts import Core, Journal, Pending, World
 from actors.entity_reader import read_entities
 from actors.snapshots import SnapshotQueue
 from domain.messages import Command, Decision, Key
-from persistence.journal import Flush, Lease, Record, Snapshot
+from persistence.journal import Corrupt, Flush, Lease, Record, Snapshot
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -54,6 +54,9 @@ class ShardMemory:
         self._load(asleep, seqs)
         for record, events in decoded:
             self._replay(record, events, seqs, damaged)
+        unsound = self._core.unsound(self.world)
+        if unsound:
+            raise Corrupt(f"what is stored of {self._shard} does not add up: {unsound}")
         self.let_unchanged_rest([snapshot.key for snapshot in asleep], Pending())
         self.replayed_events = sum(len(events) for _, events in decoded)
         return max([1, *(record.at_ms for record in records[-1:])])
@@ -86,8 +89,10 @@ class ShardMemory:
 
     def _replay_one(self, key: Key, seq: int, event: Any) -> None:
         state = dict.get(self.world, key)
-        if state is None and not self._core.begins(event):
-            return  # of an entity that ends further on, and whose beginning has been cut away
+        if state is None and not self._core.begins(key, event):
+            if self._core.may_end(key):
+                return  # it ends further on, and its beginning has been cut away
+            raise Corrupt(f"{key[0]} {key[1]} goes on in record {seq}, but neither a snapshot nor a record begins it")
         state = self._core.evolve(key, state, event)
         self._put(key, state)
         if state is None:

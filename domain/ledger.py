@@ -11,7 +11,7 @@ Per account: ``on_hand + confirmed == received`` and ``available = on_hand - hel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, assert_never
 
 from domain.ledger_events import (
@@ -70,6 +70,7 @@ __all__ = [
     "take",
     "trim",
     "unpin",
+    "unsound",
 ]
 
 # A take that was sent longer ago than this may have been overtaken by its own saga's end: it is refused, so
@@ -299,3 +300,18 @@ def drop(hold: Hold | None, now_ms: int) -> Step:
     if hold is None or not hold.forgotten_at_ms or now_ms - hold.forgotten_at_ms < TOMBSTONE_MS:
         return []
     return [Dropped(hold.id)]
+
+
+def unsound(accounts: Mapping[str, Account], holds: Iterable[Hold]) -> str:
+    """What the figures cannot be, as a sentence about the first account; empty if they add up."""
+    held: dict[str, int] = {}
+    for hold in holds:
+        if hold.live:
+            for key, units in hold.legs.items():
+                held[key] = held.get(key, 0) + units
+    for key, account in accounts.items():
+        if not (0 <= account.held <= account.on_hand and account.confirmed >= 0):
+            return f"{key} cannot have {account}"
+        if account.held != held.pop(key, 0):
+            return f"of {key} {account.held} units are reserved, but its live holds add up to another number"
+    return f"there are holds on {next(iter(held))}, but no such account" if held else ""

@@ -307,7 +307,7 @@ def _put_product(world: World, command: PutProduct, now_ms: int) -> Decision:
     stock = _stock(world, account)
     changed = stock.product != command.product
     reply = ProductStored(command.sku, command.product, stock.product is None, changed)
-    events = [ProductPut(command.sku, command.product)] if changed else []
+    events = [ProductPut(command.sku, command.product, stock.product is None)] if changed else []
     if not command.fingerprint:
         return Decision(events, reply)  # to put the same again changes nothing
     return _answered_at_once(stock, command, now_ms) or _answer(account, command, now_ms, reply, events)

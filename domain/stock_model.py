@@ -271,8 +271,11 @@ StockReply = ProductStored | Claimed | Quotes | Levels | Held | Shortage | HoldS
 
 
 class ProductPut(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
+    """``is_new``: there was no such SKU before."""
+
     sku: str
     product: Product
+    is_new: bool = True
 
 
 class Received(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):

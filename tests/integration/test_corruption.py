@@ -6,6 +6,7 @@ says when it refuses to start names it too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from random import Random
 from typing import Any, NamedTuple
@@ -255,6 +256,24 @@ async def test_a_snapshot_damaged_in_both_generations_is_named_and_nothing_is_re
         await recovered(copy.pool, shard)
     assert await copy.stored() == stored
     assert ("snapshot_damaged", name) in await copy.named()
+
+
+@pytest.mark.parametrize("kind", ["account", "hold"])
+async def test_a_snapshot_that_is_lost_altogether_is_no_beginning(copy: Copy, kind: str) -> None:
+    """No checksum shows it: what the journal goes on with must have begun, and the figures must add up."""
+    world, said = copy.worlds["stock-0"], []
+    for key in [key for (of, key), state in world.items() if of == kind and getattr(state, "live", True)]:
+        row = await copy.pool.fetchrow("DELETE FROM entity WHERE shard = 'stock-0' AND id = $1 RETURNING *", key)
+        try:
+            assert await recovered(copy.pool, "stock-0") == world  # the journal has all of it
+        except Corrupt as error:
+            said.append(str(error))
+            assert await copy.named()
+        if row is not None:
+            await copy.pool.execute("INSERT INTO entity SELECT ($1::entity).*", row)
+    assert said
+    assert all(re.search("does not add up|neither a snapshot nor a record begins it", words) for words in said)
+    assert await recovered(copy.pool, "stock-0") == world
 
 
 @pytest.mark.parametrize("change", OLDER.values(), ids=OLDER)

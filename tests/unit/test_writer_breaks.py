@@ -6,7 +6,7 @@ import pytest
 
 from persistence.journal import Corrupt
 from tests.support.virtual_time import idle, virtual_time
-from tests.unit.toy_shard import SHARD, Owner, ToyDatabase, started
+from tests.unit.toy_shard import SHARD, Owner, ToyCore, ToyDatabase, started
 
 
 @pytest.mark.parametrize("way", ["request", "answer"])
@@ -51,4 +51,32 @@ async def test_a_damaged_journal_is_named_and_nothing_of_it_is_served(damage: st
         case "cut short":
             del shard.journal[3]
     with pytest.raises(Corrupt, match=SHARD):
+        await Owner(database).start()
+
+
+@virtual_time
+async def test_what_goes_on_must_have_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its snapshot is lost and the journal before that is cut: nothing is made up from the rest."""
+    monkeypatch.setattr(ToyCore, "may_end", lambda self, key: False)
+    database = ToyDatabase()
+    owner = await started(database)
+    await owner.add("A").answer()
+    await owner.add("A").answer()
+    await owner.crash()
+    shard = database.shards[SHARD]
+    del shard.journal[1]
+    shard.entities.clear()
+    shard.tail = 2
+    with pytest.raises(Corrupt, match="box A goes on in record 2, but neither a snapshot nor a record begins it"):
+        await Owner(database).start()
+
+
+@virtual_time
+async def test_what_is_read_back_must_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    database = ToyDatabase()
+    owner = await started(database)
+    await owner.add("A").answer()
+    await owner.crash()
+    monkeypatch.setattr(ToyCore, "unsound", lambda self, world: f"{len(world)} box is too many")
+    with pytest.raises(Corrupt, match="what is stored of toy-0 does not add up: 1 box is too many"):
         await Owner(database).start()

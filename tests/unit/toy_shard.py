@@ -191,8 +191,14 @@ class ToyCore:
             case _:
                 return None
 
-    def begins(self, event: Any) -> bool:
+    def begins(self, key: Key, event: Any) -> bool:
         return isinstance(event, Opened)
+
+    def may_end(self, key: Key) -> bool:
+        return True
+
+    def unsound(self, world: Any) -> str:
+        return ""
 
     def resting(self, key: Key, state: Box) -> bool:
         return state.resting and not state.waiting and key[1].islower()
