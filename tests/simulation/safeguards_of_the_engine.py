@@ -137,6 +137,12 @@ def overtaken_recovery_is_fenced(stack: ExitStack) -> None:
     edit(stack, event_sourced, "EventSourced.recover", (owned, "if True:"))
 
 
+def taken_from_itself_only(stack: ExitStack) -> None:
+    """An owner that needs another epoch does not take the shard from its heir."""
+    edit(stack, event_sourced, "EventSourced.recover", ("self.lease.epoch or None", "None"))
+    edit(stack, event_sourced, "EventSourced._was_written", ("take(self.shard, self.lease.epoch)", "take(self.shard)"))
+
+
 def stored_entities_are_known(stack: ExitStack) -> None:
     """What is read back from a row is known to have one: it is written over, not inserted once more."""
     replace(stack, snapshots.SnapshotQueue, "stored", lambda self, key: None)
