@@ -59,7 +59,6 @@ Phase = Literal[
     "canceled",  # nothing is held; the cart reopens
     "refused",  # it never became a checkout; only the answer is kept
 ]
-CancelReason = Literal["buyer", "expired", "payment", "fraud", "replaced"]
 UndoReason = Literal["declined", "refused", "buyer", "expired", "payment", "replaced"]
 AskKind = Literal["start", "patch", "complete", "cancel", "confirm", "replace", "cancel_order"]
 
