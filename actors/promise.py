@@ -19,10 +19,11 @@ log = structlog.get_logger()
 class Promise:
     """What `actors.mailbox`, `actors.ports` and the coordinator use of a future; use on one event loop."""
 
-    __slots__ = ("_callback", "_done", "_error", "_result")
+    __slots__ = ("_callback", "_done", "_error", "_look", "_result")
 
     def __init__(self) -> None:
         self._callback: Callable[[Any], None] | None = None
+        self._look: Callable[[Any], None] | None = None
         self._done = False
         self._result: Any = None
         self._error: BaseException | None = None
@@ -39,8 +40,15 @@ class Promise:
     def exception(self) -> BaseException | None:
         return self._error
 
+    def seen_by(self, look: Callable[[Any], None]) -> Promise:
+        """Show the reply to ``look`` before whoever is called back has it."""
+        self._look = look
+        return self
+
     def set_result(self, result: Any) -> None:
         self._result = result
+        if self._look is not None:
+            self._look(result)
         self._finish()
 
     def set_exception(self, error: BaseException) -> None:

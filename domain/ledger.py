@@ -74,7 +74,8 @@ __all__ = [
 ]
 
 # A take that was sent longer ago than this may have been overtaken by its own saga's end: it is refused, so
-# that a late duplicate cannot resurrect a hold that nobody would ever release. The same goes for returns.
+# that a late duplicate cannot resurrect a hold that nobody would ever release. The same goes for returns. One that
+# is dated as far ahead would pass for longer than its tombstone lasts.
 STALE_TAKE_MS = 60_000
 TOMBSTONE_MS = 2 * STALE_TAKE_MS
 
@@ -116,7 +117,7 @@ def take(
             return Refused("finished", hold.status)
         if revision < hold.revision:
             return Refused("stale", hold.status)
-    elif now_ms - issued_at_ms > STALE_TAKE_MS:
+    elif abs(now_ms - issued_at_ms) > STALE_TAKE_MS:
         return Refused("stale")
     has = hold.legs if hold is not None else {}
     added = {key: units - has.get(key, 0) for key, units in wanted.items() if units > has.get(key, 0)}
@@ -276,7 +277,7 @@ def give_back(
     """Return confirmed units to stock under a ticket of their own, once."""
     if ticket is not None:
         return [] if ticket.status == "returned" else Refused("finished", ticket.status)
-    if now_ms - issued_at_ms > STALE_TAKE_MS:
+    if abs(now_ms - issued_at_ms) > STALE_TAKE_MS:
         return Refused("stale")
     short = [
         Short(key, units, accounts[key].confirmed) for key, units in legs.items() if accounts[key].confirmed < units

@@ -223,7 +223,7 @@ def _take(world: World, command: Take, now_ms: int) -> Decision:
         if step.reason == "short":
             short = tuple(ShortLine(line.account, line.requested, line.available, True) for line in step.short)
             return Decision(reply=Shortage(short, held_elsewhere=command.resent))
-        return Decision(reply=HoldState(step.status, step.reason))
+        return _refused(step, now_ms)
     return Decision(step, Held(products))
 
 
@@ -241,10 +241,12 @@ def _shortage_with_unknown(world: World, command: Take, products: Mapping[str, P
     return Shortage(tuple(lines), held_elsewhere=command.resent)
 
 
-def _step(step: ledger.Step, status: str) -> Decision:
-    if isinstance(step, ledger.Refused):
-        return Decision(reply=HoldState(step.status, step.reason))
-    return Decision(step, HoldState(status))
+def _step(step: ledger.Step, status: str, now_ms: int = 0) -> Decision:
+    return _refused(step, now_ms) if isinstance(step, ledger.Refused) else Decision(step, HoldState(status))
+
+
+def _refused(step: ledger.Refused, now_ms: int) -> Decision:
+    return Decision(reply=HoldState(step.status, step.reason, now_ms if step.reason == "stale" else 0))
 
 
 def _give_back(world: World, command: GiveBack, now_ms: int) -> Decision:
@@ -256,7 +258,7 @@ def _give_back(world: World, command: GiveBack, now_ms: int) -> Decision:
         issued_at_ms=now_ms if command.issued_at_ms is None else command.issued_at_ms,
         now_ms=now_ms,
     )
-    return _step(step, "returned")
+    return _step(step, "returned", now_ms)
 
 
 def _sweep_one(world: World, hold_id: str, now_ms: int) -> ledger.Step:

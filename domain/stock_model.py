@@ -258,10 +258,14 @@ class Shortage(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True)
 
 
 class HoldState(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True):
-    """Where the hold stands after the step; ``refused`` says why the step was not possible."""
+    """Where the hold stands after the step; ``refused`` says why the step was not possible.
+
+    ``now_ms``: the shard's time, of a step that was refused as stale.
+    """
 
     status: str
     refused: str = ""
+    now_ms: int = 0
 
 
 StockReply = ProductStored | Claimed | Quotes | Levels | Held | Shortage | HoldState | Refusal | Replayed

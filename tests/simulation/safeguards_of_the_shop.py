@@ -56,7 +56,7 @@ def tombstones(stack: ExitStack) -> None:
 
 def stale_takes_refused(stack: ExitStack) -> None:
     """A take older than its tombstone could be is refused."""
-    edit(stack, ledger, "take", ("now_ms - issued_at_ms > STALE_TAKE_MS", "False"))
+    edit(stack, ledger, "take", ("abs(now_ms - issued_at_ms) > STALE_TAKE_MS", "False"))
 
 
 def overtaken_steps_refused(stack: ExitStack) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from actors.ports import MailboxPorts
+from actors.promise import Promise
 from actors.routing import Router, SlotTable
 from actors.stock_port import StockPort
 from cluster import engine_types as port
@@ -89,7 +90,11 @@ class _Box:
     def ask(self, command: Any) -> asyncio.Future[Any]:
         return asyncio.ensure_future(self._ask(command))
 
-    ask_lightly = ask
+    def ask_lightly(self, command: Any) -> Promise:
+        """The same, for whoever is called back."""
+        promise = Promise()
+        self.ask(command).add_done_callback(lambda told: promise.set_result(told.result()))
+        return promise
 
 
 class FakeEngine:

@@ -164,6 +164,13 @@ TAKES = [
         Refused("stale"),
     ),
     TakeCase(
+        "refuses to make a hold from a message dated so far ahead that it would outlive its tombstone",
+        None,
+        {"a": 1},
+        {"issued_at_ms": NOW_MS + STALE_TAKE_MS + 1},
+        Refused("stale"),
+    ),
+    TakeCase(
         "lets an old message repeat a live hold",
         Hold("h", "held", 3, {"a": 1}, SOON_MS),
         {"a": 1},
@@ -215,8 +222,9 @@ def test_a_hold_without_units_goes_without_a_trace_when_its_time_is_over():
         (None, 3, NOW_MS, Refused("short", "unknown", [Short("a", 3, 2)])),
         (Hold("r", "released", 0, {}, 0), 2, NOW_MS, refused("released")),
         (None, 2, NOW_MS - STALE_TAKE_MS - 1, Refused("stale")),
+        (None, 2, NOW_MS + STALE_TAKE_MS + 1, Refused("stale")),
     ],
-    ids=["first", "repeat", "more than was sold", "a ticket that is something else", "from an old message"],
+    ids=["first", "repeat", "more than was sold", "a ticket that is something else", "too old", "dated too far ahead"],
 )
 def test_sold_units_come_back_once(ticket, units, issued_at_ms, expected):
     """A canceled order's units return under a ticket of their own, never more than were sold."""

@@ -136,7 +136,7 @@ def test_a_return_from_an_old_message_is_refused():
     issued_at_ms = shelf.now_ms
     shelf.now_ms += STALE_TAKE_MS + 1
     late = GiveBack(command_id=_ID, hold_id="rh", legs={"sku:tea": 2}, issued_at_ms=issued_at_ms)
-    assert shelf.ask(late) == HoldState("unknown", "stale")
+    assert shelf.ask(late) == HoldState("unknown", "stale", shelf.now_ms)
     assert shelf.levels() == (3, 0, 2)
 
 

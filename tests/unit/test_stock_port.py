@@ -16,6 +16,7 @@ from domain import stock
 from domain.checkout_model import TakeStock
 from tests.support.promises import answered
 
+NOW_MS = 1_800_000_000_000
 TAKE = TakeStock("take:1", "h", 1, {"sku:tea": 1}, 1_000, True)
 SHORT = stock.Shortage((stock.ShortLine("sku:tea", 1, 0, True),))
 HELD = stock.Held({})
@@ -57,7 +58,7 @@ def port_to(**shards: Shard) -> tuple[StockPort, Router]:
     names = list(shards)
     table = SlotTable([names[-1]] * 1024, {"sku:tea": names[0]})
     router = Router(table, {name: Mailbox(shard, stock.StockReply) for name, shard in shards.items()})
-    return StockPort(router, lambda: 0), router
+    return StockPort(router, lambda: NOW_MS), router
 
 
 @pytest.mark.parametrize(
@@ -89,3 +90,17 @@ async def test_over_several_shards_a_copy_of_the_first_try_is_not_forgotten_by_t
     await router.close()
     assert reply == stock.Shortage(SHORT.lines, True)
     assert all(take.resent for take in [*x.asked, *y.asked[1:]])
+
+
+@pytest.mark.parametrize("ahead_ms", [300_000, -300_000], ids=["ahead", "behind"])
+async def test_what_is_refused_for_its_date_is_dated_by_the_shards_clock_from_then_on(ahead_ms: int) -> None:
+    """Else nothing is sold until the difference has passed. What is on its way keeps its date."""
+    stale = stock.HoldState("unknown", "stale", NOW_MS + ahead_ms)
+    x, y = Shard(stale, HELD, HELD), Shard(HELD)
+    port, router = port_to(x=x, y=y)
+    assert await answered(port.take(TAKE)) == stale
+    assert await answered(port.take(TAKE)) == HELD
+    assert await answered(port.take(msgspec.structs.replace(TAKE, wanted={"sku:tea": 1, "sku:mug": 1}))) == HELD
+    await router.close()
+    assert [take.issued_at_ms for take in x.asked] == [NOW_MS, NOW_MS + ahead_ms, NOW_MS + ahead_ms]
+    assert [take.issued_at_ms for take in y.asked] == [NOW_MS]
