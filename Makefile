@@ -3,6 +3,7 @@
 #   make test    set up, then lint, types, the import rule and all tests; stops at the first that fails
 #   make setup   the set-up alone; quick when there is nothing to do
 #   make simulate SEEDS=1000   the deterministic simulation, with what it met (FIRST=…: another thousand)
+#   make chaos MINUTES=30   the real thing under real faults, every buyer's history checked (SEED=…: another order)
 #   make lock    resolve requirements/*.in again (needs uv); ARGS=--upgrade for newer versions
 #   make debian  the packages the browser tests need, where there is apt and a root to use it
 #   make clean   remove everything that can be made again; data directories stay
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := setup
-.PHONY: setup setup-dev venv run test simulate lock debian clean
+.PHONY: setup setup-dev venv run test simulate chaos lock debian clean
 
 # What is installed is known by stamps that hold a checksum of what it was installed from: a fresh
 # checkout touches every file's time, and must not cost an installation.
@@ -63,6 +64,11 @@ SEEDS ?= 1000
 FIRST ?= 0
 simulate: setup-dev
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) --coverage
+
+MINUTES ?= 30
+SEED ?= 0
+chaos: setup-dev
+	@exec $(BIN)/python -m tests.chaos --minutes $(MINUTES) --seed $(SEED) --lost-answers $(ARGS)
 
 compile = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --output-file requirements/$(1).txt requirements/$(1).in $(ARGS)

@@ -88,6 +88,8 @@ class TcpProxy:
         self._server: asyncio.Server | None = None
         self._links: dict[asyncio.Task[None], _Link] = {}
         self._faults: list[Fault] = []
+        self._moves = asyncio.Event()
+        self._moves.set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -101,12 +103,16 @@ class TcpProxy:
         await asyncio.gather(*self._links)
 
     @property
+    def port(self) -> int:
+        assert self._server is not None
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    @property
     def dsn(self) -> str:
         """The server's own DSN but for host and port. Without TLS, for the proxy could not read along."""
-        assert self._server is not None
-        port = self._server.sockets[0].getsockname()[1]
         credentials, at, _ = self._target.netloc.rpartition("@")
-        netloc = f"{credentials}{at}127.0.0.1:{port}"
+        netloc = f"{credentials}{at}127.0.0.1:{self.port}"
         return urlunsplit((self._target.scheme, netloc, self._target.path, "sslmode=disable", ""))
 
     def plan(self, way: Way, matches: Matches, nth: int = 1) -> Fault:
@@ -121,13 +127,29 @@ class TcpProxy:
         for link in self._links.values():
             link.reset()
 
+    def stall(self) -> None:
+        """Nothing moves any more on any connection, and none is reset, until `resume`."""
+        self._moves.clear()
+
+    def resume(self) -> None:
+        self._moves.set()
+
+    def _address(self) -> tuple[str | None, int | None]:
+        """Where the server is now."""
+        return self._target.hostname, self._target.port
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         # An end of either side is an end of both, and no error of the proxy's.
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            server = await asyncio.open_connection(self._target.hostname, self._target.port)
-            link = self._links[task] = _Link((reader, writer), server, self._fault_of)
+            await self._moves.wait()
+            try:
+                server = await asyncio.open_connection(*self._address())
+            except OSError:
+                _reset(writer)  # nobody listens there: whoever called here must not wait either
+                raise
+            link = self._links[task] = _Link((reader, writer), server, self._fault_of, self._moves)
             try:
                 await link.run()
             finally:
@@ -142,16 +164,25 @@ class TcpProxy:
         return met
 
 
+def _reset(client: asyncio.StreamWriter) -> None:
+    if not client.is_closing():
+        client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+        client.transport.abort()
+
+
 _Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class _Link:
     """One connection: frames go to and fro, those of a statement with a fault as it says."""
 
-    def __init__(self, client: _Ends, server: _Ends, fault_of: Callable[[Statement], Fault | None]) -> None:
+    def __init__(
+        self, client: _Ends, server: _Ends, fault_of: Callable[[Statement], Fault | None], moves: asyncio.Event
+    ) -> None:
         self._client, self._to_client = client
         self._server, self._to_server = server
         self._fault_of = fault_of
+        self._moves = moves
         self._prepared: dict[bytes, str] = {}
         self._statement: Statement | None = None
         self._fault: Fault | None = None  # of the statement that the server is about to answer
@@ -164,13 +195,8 @@ class _Link:
             direction.cancel()
 
     def reset(self) -> None:
-        self._reset_client()
+        _reset(self._to_client)
         self._to_server.transport.abort()
-
-    def _reset_client(self) -> None:
-        if not self._to_client.is_closing():
-            self._to_client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
-            self._to_client.transport.abort()
 
     async def run(self) -> None:
         await self._introduce()
@@ -194,6 +220,7 @@ class _Link:
         gathered = bytearray()
         while True:
             kind, frame = await _frame(self._client)
+            await self._moves.wait()
             gathered += frame
             self._read_along(kind, frame[5:])
             if kind in _UNANSWERED:
@@ -212,7 +239,7 @@ class _Link:
             fault.over.set()
             raise ConnectionResetError
         if fault.way is Way.LATE:
-            self._reset_client()
+            _reset(self._to_client)
         if fault.way in (Way.LATE, Way.STALLED):
             await fault.released()
         self._fault = fault
@@ -237,6 +264,7 @@ class _Link:
         kept = bytearray()
         while True:
             kind, frame = await _frame(self._server)
+            await self._moves.wait()
             if self._fault is None:
                 self._to_client.write(frame)
                 await self._to_client.drain()
