@@ -37,6 +37,7 @@ from cluster.settings import Settings
 from cluster.tuning import spare_the_collector
 from persistence.key_ring import KeyRing
 from persistence.order_queries import OrderQueries
+from persistence.outages import CONNECT_S
 from persistence.sealing import MasterKey, load_or_create_secret
 
 CONFIG_VARIABLE = "LASTUNIT_PRIVATE_API"
@@ -93,7 +94,9 @@ def worker() -> FastAPI:
 
     @asynccontextmanager
     async def engaged(app: FastAPI) -> AsyncIterator[None]:
-        pool = await asyncpg.create_pool(config["dsn"], min_size=1, max_size=POOL_SIZE, command_timeout=30)
+        pool = await asyncpg.create_pool(
+            config["dsn"], min_size=1, max_size=POOL_SIZE, timeout=CONNECT_S, command_timeout=30
+        )
         engine = await connection.connect(config["ray_address"], pool)
         spare_the_collector()
         app.state.context = replace(

@@ -36,6 +36,7 @@ from domain.cart_model import CartPolicy
 from domain.checkout_model import Policy
 from domain.payments import Unknown
 from gateways.sandbox import Sandbox
+from persistence import outages
 from persistence.journal import PostgresJournal
 from persistence.sandbox_book import SandboxBook
 
@@ -87,8 +88,9 @@ async def open_pool(dsn: str, size: int, password_file: str | None = None) -> as
 
     async def pool(settings: dict[str, str]) -> asyncpg.Pool:
         opened: asyncpg.Pool = await asyncpg.create_pool(
-            dsn, password=password, min_size=1, max_size=size, command_timeout=60, server_settings=settings
-        )
+            dsn, password=password, min_size=1, max_size=size,
+            timeout=outages.CONNECT_S, command_timeout=60, server_settings=settings,
+        )  # fmt: skip
         return opened
 
     try:

@@ -18,3 +18,6 @@ OUTAGES: Final[tuple[type[Exception], ...]] = (
     asyncpg.InternalClientError,  # a connection that broke while it was handed back to its pool
     OSError,  # nobody listens, or nobody answers in time: TimeoutError is one
 )
+
+# A host that takes a connection and says nothing is tried again soon: the next attempt may well succeed.
+CONNECT_S: Final = 5.0

@@ -9,6 +9,7 @@ import pytest
 
 from cluster import actor_classes
 from cluster.actor_classes import open_pool
+from persistence import outages
 from persistence.journal import PostgresJournal
 from persistence.outages import OUTAGES
 
@@ -45,3 +46,16 @@ async def test_a_server_that_does_not_know_it_serves_all_the_same(
     async with await open_pool(database, 1) as pool:
         assert isinstance(pool, asyncpg.Pool)
         assert await pool.fetchval("SELECT 1") == 1
+
+
+async def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody waits for a minute where the next attempt would succeed."""
+    monkeypatch.setattr(outages, "CONNECT_S", 0.2)
+    silent = await asyncio.start_server(lambda reader, writer: reader.read(), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    async with silent, asyncio.timeout(10):
+        with pytest.raises(TimeoutError) as given_up:
+            await open_pool(f"postgresql://nobody@127.0.0.1:{port}/nothing", 1)
+    assert isinstance(given_up.value, OUTAGES)
