@@ -53,7 +53,11 @@ async def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up_s
 ) -> None:
     """Nobody waits for a minute where the next attempt would succeed."""
     monkeypatch.setattr(outages, "CONNECT_S", 0.2)
-    silent = await asyncio.start_server(lambda reader, writer: reader.read(), "127.0.0.1", 0)
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    silent = await asyncio.start_server(listen, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     async with silent, asyncio.timeout(10):
         with pytest.raises(TimeoutError) as given_up:
