@@ -1,19 +1,18 @@
 """Incarnations of one actor as processes of their own, two of them alive at once if the test wants it.
 
-Owns their processes; none outlives `close`. A `Shard` is what a buyer's mailbox talks to: whoever bears the
-actor's name at that moment, as with Ray. Counts the replies of each incarnation.
+Owns their processes; none outlives `close`. They are forked from one process that has imported what they need: each
+takes milliseconds, not the second that Ray takes to be imported. A `Shard` is what a buyer's mailbox talks to:
+whoever bears the actor's name at that moment, as with Ray. Counts the replies of each incarnation.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import multiprocessing
 import os
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import Any
 
 import msgspec
@@ -24,29 +23,36 @@ from cluster.actor_classes import ActorConfig
 from cluster.messages import REPLIES
 from domain.cart_model import CartPolicy
 from domain.checkout_model import Action, Policy
-from tests.support.server import ROOT, eventually
+from tests.support.incarnation_process import Fit, fit_to_be_stopped, live
+from tests.support.server import eventually
 
 PATIENCE_S = 30.0
+TEMPLATE = "tests.support.incarnation_template"
+_forks = multiprocessing.get_context("forkserver")
+
+
+def preload(*modules: str) -> None:
+    """What incarnations have imported at birth, besides what all of them need. To be said before the first of them."""
+    _forks.set_forkserver_preload([*modules, TEMPLATE])
+
+
+preload()
 
 
 class Incarnation:
     """One process. A mailbox's transport. ``name`` is what Postgres knows its connections by."""
 
-    def __init__(self, kind: str, name: str, config: ActorConfig, do: Callable[[Action], Any]) -> None:
+    def __init__(self, kind: str, name: str, config: ActorConfig, fit: Fit) -> None:
         self.name = name
         self.epoch = 0
         self.replies = 0  # to commands
-        self._do = do
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._numbers = 0
         self._ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        ours, theirs = socket.socketpair()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.incarnation_process", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
+        self._connection, theirs = _forks.Pipe()
+        self._process = _forks.Process(target=live, args=(theirs, fit), daemon=True)
+        self._process.start()
         theirs.close()
-        self._connection = Connection(ours.detach())
         self._connection.send((kind, config.encoded()))
         asyncio.get_running_loop().add_reader(self._connection.fileno(), self._receive)
 
@@ -57,14 +63,21 @@ class Incarnation:
 
     @property
     def exit_code(self) -> int | None:
-        return self._process.poll()
+        return self._process.exitcode
+
+    @property
+    def standing(self) -> str:
+        """For people: what the system says of its process, and how many calls it owes."""
+        code = self.exit_code
+        status = psutil.Process(self._process.pid).status() if code is None else f"ended with {code}"
+        return f"pid {self._process.pid} {status}, epoch {self.epoch}, {len(self._calls)} calls open"
 
     def stop_in_append(self, moment: str, *, with_order: bool = False) -> None:
         """Tell it to stop itself in its next append."""
-        self._connection.send(("stop", moment, with_order))
+        self.send("stop", moment, with_order)
 
     def stop(self) -> None:
-        self._process.send_signal(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     async def stopped(self) -> None:
         process = psutil.Process(self._process.pid)
@@ -75,39 +88,68 @@ class Incarnation:
         await eventually(is_stopped, f"{self.name} stopped", PATIENCE_S)
 
     def wake(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
-    async def left(self) -> int:
+    def kill(self) -> None:
+        """At this instant; what it has sent before still arrives."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process.pid is not None
+        if self._process.exitcode is None:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended, and its exit code is not read yet
+                os.kill(self._process.pid, number)
+
+    async def left(self) -> int | None:
         """Its exit code, once it has left by itself."""
-        return await asyncio.to_thread(self._process.wait, PATIENCE_S)
+        await asyncio.to_thread(self._process.join, PATIENCE_S)
+        return self._process.exitcode
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        self.kill()
+        self._process.join()
         self._hang_up()
 
     # ── as a transport ──────────────────────────────────────────────────────────────────────────────────
 
     async def deliver(self, client: str, blob: bytes) -> bytes:
-        return await self._call("deliver", client, blob)
+        return await self.call("deliver", client, blob)
 
     async def drain(self, client: str, incarnation: str, acknowledged: int, wait_s: float) -> bytes:
-        return await self._call("drain", client, incarnation, acknowledged, wait_s)
+        return await self.call("drain", client, incarnation, acknowledged, wait_s)
 
-    async def _call(self, method: str, *arguments: Any) -> bytes:
-        if self._connection.closed:
-            raise Unreachable(f"{self.name} is dead")
+    async def call(self, method: str, *arguments: Any) -> bytes:
+        """Raises `Unreachable` when it is dead, or dies with it."""
         self._numbers += 1
         future = self._calls[self._numbers] = asyncio.get_running_loop().create_future()
-        self._connection.send(("call", self._numbers, method, arguments))
+        if not self.send("call", self._numbers, method, arguments):
+            raise Unreachable(f"{self.name} is dead")
         answer: bytes = await future
         return answer
+
+    # ── its pipe ────────────────────────────────────────────────────────────────────────────────────────
+
+    def send(self, *message: Any) -> bool:
+        """Whether there is somebody to hear it."""
+        try:
+            self._connection.send(message)
+        except OSError:  # it has died, and its last words are not read yet; or they are
+            return False
+        return True
+
+    def hear(self, what: str, *details: Any) -> None:
+        """What its `Fit` has it say."""
+        raise AssertionError(f"{self.name} says {what} {details}")
+
+    def ended(self) -> None:
+        """It is dead, and all that it had to say is heard."""
 
     def _receive(self) -> None:
         try:
             what, *rest = self._connection.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # OSError: it died in the midst of a word
             self._hang_up()
+            self.ended()
             return
         match what:
             case "ready":
@@ -117,9 +159,8 @@ class Incarnation:
                 _, entries = msgspec.msgpack.decode(blob)
                 self.replies += sum(entry[-1] is not None for entry in entries)
                 self._calls.pop(number).set_result(blob)
-            case "begin":
-                number, action = rest
-                self._connection.send(("end", number, self._do(action)))
+            case _:
+                self.hear(what, *rest)
 
     def _hang_up(self) -> None:
         if self._connection.closed:
@@ -129,6 +170,20 @@ class Incarnation:
         for future in [*self._calls.values(), self._ready]:
             if not future.done():
                 future.set_exception(Unreachable(f"{self.name} died"))
+                future.exception()  # also when nobody waits for it
+
+
+class _Doing(Incarnation):
+    """One that can be stopped in an append, and whose actions the test performs."""
+
+    def __init__(self, kind: str, name: str, config: ActorConfig, do: Callable[[Action], Any]) -> None:
+        self._do = do
+        super().__init__(kind, name, config, fit_to_be_stopped)
+
+    def hear(self, what: str, *details: Any) -> None:
+        assert what == "begin", what
+        number, action = details
+        self.send("end", number, self._do(action))
 
 
 class Shard:
@@ -149,7 +204,7 @@ class Shard:
             shard=self.id, dsn=f"{self._dsn}?application_name={name}", namespace=self._namespace, run="test",
             policy=Policy(), cart_policy=CartPolicy(), gateway_timeout_s=5.0, sandbox_latency_ms="0", max_queue=1_000,
         )  # fmt: skip
-        incarnation = Incarnation(self.kind, name, config, self._do)
+        incarnation = _Doing(self.kind, name, config, self._do)
         self.incarnations.append(incarnation)
         await incarnation.ready()
         return incarnation
