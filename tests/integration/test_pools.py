@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import asyncpg
 import pytest
@@ -54,12 +55,18 @@ async def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up_s
     """Nobody waits for a minute where the next attempt would succeed."""
     monkeypatch.setattr(outages, "CONNECT_S", 0.2)
 
+    left = asyncio.Event()
+
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        left.set()
 
     silent = await asyncio.start_server(listen, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     async with silent, asyncio.timeout(10):
         with pytest.raises(TimeoutError) as given_up:
             await open_pool(f"postgresql://nobody@127.0.0.1:{port}/nothing", 1)
+        await left.wait()
     assert isinstance(given_up.value, OUTAGES)
