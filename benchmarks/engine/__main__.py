@@ -11,17 +11,13 @@ import asyncio
 import json
 import random
 import secrets
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-import asyncpg
 import uvloop
 
+from benchmarks.engine.own_engine import OwnEngine, own_engine
 from benchmarks.engine.processes import cpu_seconds, per_order_us
-from benchmarks.flash_sale.own_server import own_server
-from cluster import connection
 from cluster.engine import RayEngine
 from cluster.tuning import spare_the_collector
 from domain import checkout_model as model
@@ -88,38 +84,24 @@ class Buyers:
 
 
 async def run(options: argparse.Namespace) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="lastunit-engine-") as folder, own_server(Path(folder)) as server:
-        instance = json.loads((Path(folder) / "instance.json").read_text())
-        pool = await asyncpg.create_pool(instance["postgres_dsn"], min_size=1, max_size=4)
-        engine = await connection.connect(instance["ray_address"], pool)
-        try:
-            master = MasterKey.load_or_create(Path(folder) / "master.key")
-            return await measure(engine, pool, master, options, server.process.pid)
-        finally:
-            await engine.close()
-            await pool.close()
+    async with own_engine("engine") as own:
+        return await measure(own, options)
 
 
-async def measure(
-    engine: RayEngine,
-    pool: asyncpg.Pool,
-    master: MasterKey,
-    options: argparse.Namespace,
-    server_pid: int,
-) -> dict[str, Any]:
+async def measure(own: OwnEngine, options: argparse.Namespace) -> dict[str, Any]:
     skus = [f"SKU-{n:07d}" for n in range(options.skus)]
     spare_the_collector()  # as an API worker does
-    await stock_up(engine, skus, options.orders * 3)
-    buyers = Buyers(engine, KeyRing(pool, master), master, skus, min(3, options.skus))
+    await stock_up(own.engine, skus, options.orders * 3)
+    buyers = Buyers(own.engine, own.keys, own.master, skus, min(3, options.skus))
     await in_parallel(buyers, options.warmup, options.in_flight)
     buyers.latencies_s.clear()
-    spent = cpu_seconds(server_pid)
+    spent = cpu_seconds(own.server_pid)
     begun_s = time.perf_counter()
     await in_parallel(buyers, options.orders, options.in_flight)
     took_s = time.perf_counter() - begun_s
-    costs = per_order_us(spent, cpu_seconds(server_pid), options.orders)
+    costs = per_order_us(spent, cpu_seconds(own.server_pid), options.orders)
     latencies = sorted(buyers.latencies_s)
-    report = await settled_audit(engine)
+    report = await settled_audit(own.engine)
     return {
         "orders_per_s": round(len(latencies) / took_s) if report["consistent"] else None,
         "orders": len(latencies),

@@ -12,27 +12,21 @@ import asyncio
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-import asyncpg
 import uvloop
 
 from benchmarks.engine.__main__ import Buyers, settled_audit, stock_up
+from benchmarks.engine.own_engine import OwnEngine, own_engine
 from benchmarks.engine.processes import cpu_seconds
 from benchmarks.flash_sale.measure import percentile
-from benchmarks.flash_sale.own_server import own_server
 from benchmarks.recovery.orders import Windows, paced
 from benchmarks.recovery.pauses import longest_pauses
 from benchmarks.recovery.shard import BASKET_SKUS, Recovery, Shard
-from cluster import connection, directory
-from cluster.engine import RayEngine
+from cluster import directory
 from cluster.tuning import spare_the_collector
 from domain import stock
-from persistence.key_ring import KeyRing
-from persistence.sealing import MasterKey
 
 KILLED, SPARED = "stock-0", "stock-1"
 SPARED_SKUS = 1_000
@@ -46,29 +40,18 @@ PAUSE_MS = 20.0
 
 async def run(options: argparse.Namespace) -> dict[str, Any]:
     os.environ["LASTUNIT_STOCK_SHARDS"] = "2"
-    with tempfile.TemporaryDirectory(prefix="lastunit-recovery-") as folder, own_server(Path(folder)) as server:
-        instance = json.loads((Path(folder) / "instance.json").read_text())
-        pool = await asyncpg.create_pool(instance["postgres_dsn"], min_size=1, max_size=4)
-        engine = await connection.connect(instance["ray_address"], pool)
-        try:
-            master = MasterKey.load_or_create(Path(folder) / "master.key")
-            async with asyncio.timeout(options.limit_s):
-                return await measure(engine, pool, master, options, server.process.pid)
-        finally:
-            await engine.close()
-            await pool.close()
+    async with own_engine("recovery") as own, asyncio.timeout(options.limit_s):
+        return await measure(own, options)
 
 
-async def measure(
-    engine: RayEngine, pool: asyncpg.Pool, master: MasterKey, options: argparse.Namespace, server_pid: int
-) -> dict[str, Any]:
+async def measure(own: OwnEngine, options: argparse.Namespace) -> dict[str, Any]:
     spare_the_collector()
-    shard_of = (await directory.load_tables(pool))["stock"].shard_of
+    shard_of = (await directory.load_tables(own.pool))["stock"].shard_of
     killed, spared = skus_of(KILLED, options.skus, shard_of), skus_of(SPARED, SPARED_SKUS, shard_of)
-    await stock_up(engine, [*killed, *spared], UNITS)
-    buyers = Buyers(engine, KeyRing(pool, master), master, spared, BASKET_SKUS)
+    await stock_up(own.engine, [*killed, *spared], UNITS)
+    buyers = Buyers(own.engine, own.keys, own.master, spared, BASKET_SKUS)
     calm, disturbed = Windows(buyers), Windows(buyers)
-    shard = Shard(KILLED, killed, engine, pool)
+    shard = Shard(KILLED, killed, own.engine, own.pool)
     recoveries = []
     cores = 0.0
     async with paced(buyers, options.orders_per_s):
@@ -79,11 +62,11 @@ async def measure(
             with disturbed.window():
                 recoveries.append(await shard.kill(pid))
             await asyncio.sleep(SETTLE_S)
-            spent = cpu_seconds(server_pid)
+            spent = cpu_seconds(own.server_pid)
             with calm.window():
                 await asyncio.sleep(options.calm_s)
-            cores += (cpu_seconds(server_pid) - spent).total()
-    report = await settled_audit(engine)
+            cores += (cpu_seconds(own.server_pid) - spent).total()
+    report = await settled_audit(own.engine)
     if not report["consistent"]:
         return {"violations": report["violations"][:5]}
     return {

@@ -113,7 +113,7 @@ class Race:
         while self.figures.counts["takeovers"] < takeovers and not self.figures.violations:
             await self._round()
         if self._serving is not None:
-            await self._serving.end()
+            await self._serving.crash()
 
     async def _round(self) -> None:
         late = self._hold_a_statement()
@@ -128,7 +128,7 @@ class Race:
             self.figures.counts["statements that arrived late"] += 1
             await late.over.wait()
         if former is not None:
-            await former.end()
+            await former.crash()
         await self._choose(contenders)
         self.figures.counts["rounds"] += 1
 
@@ -148,7 +148,7 @@ class Race:
         asked = move(former, self._rng.randint(1, 5))
         if late is not None and self._rng.random() < 0.5:
             await _first(late.met.wait(), former.left.wait())
-            await former.end()
+            await former.crash()
         await self.answered(former, asked)
 
     async def _choose(self, contenders: list[_Contender]) -> None:
@@ -158,7 +158,7 @@ class Race:
         for contender in contenders:
             owner = contender.owner
             if contender.gone or owner.writer.lease.epoch != newest:
-                await owner.end()
+                await owner.crash()
                 continue
             if owner.left.is_set() or not contender.served:
                 self.figures.violations.append(f"epoch {newest} was the newest, and did not serve")
@@ -195,7 +195,7 @@ class Race:
         heir = await ShardOwner(PostgresJournal(self._direct)).start()
         if heir.totals() != {"A": UNITS - moved, "B": moved} or dict(heir.writer.world) != replayed(rows):
             found.append(f"{moved} units were moved, an heir finds {heir.totals()}")
-        await heir.end()
+        await heir.crash()
         counts = self.figures.counts
         counts["records written"] = shard["head"]
         counts["records cut"] = shard["tail"] - 1
@@ -237,7 +237,7 @@ class _Contender:
         asked = move(self.owner, self._moves)
         if self._dies:
             await asyncio.sleep(0)  # until its append is under way
-            await self.owner.end()
+            await self.owner.crash()
             self.gone = True
             figures.counts["died with an append under way"] += 1
         self.served = await self._race.answered(self.owner, asked)

@@ -93,7 +93,7 @@ async def bench(database: str) -> AsyncIterator[Bench]:
         try:
             yield Bench(proxy, direct, owner)
         finally:
-            await owner.end()
+            await owner.crash()
 
 
 APPEND = appends(SHARD)
@@ -140,7 +140,7 @@ async def same_for_an_heir(bench: Bench, totals: dict[str, int], commands: int) 
     try:
         assert heir.totals() == totals
     finally:
-        await heir.end()
+        await heir.crash()
 
 
 @pytest.mark.parametrize("way", [Way.LATE, Way.STALLED], ids=lambda way: way.value)
@@ -197,7 +197,7 @@ async def test_an_heir_that_wrote_meanwhile_is_not_taken_for_the_owner_itself(be
     late.release()
     await late.over.wait()
     assert (lost.replies, await bench.journal()) == ([], {1: 2})
-    await heir.end()
+    await heir.crash()
     await same_for_an_heir(bench, {"a": 4}, commands=1)
 
 

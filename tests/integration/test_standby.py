@@ -170,4 +170,4 @@ async def test_a_wait_for_the_standby_that_is_given_up_is_no_acknowledgement(ste
         assert added.replies == []
         heir = await ShardOwner(PostgresJournal(direct)).start()
         assert heir.totals() == {"a": 1}
-        await heir.end()
+        await heir.crash()

@@ -247,14 +247,7 @@ class Premises:
         self._note = note
         counts = {"stock": shop.stock_shards, "cart": shop.cart_shards, "checkout": shop.checkout_shards}
         self.tables = {kind: slot_table(kind, count) for kind, count in counts.items()}
-        self.policy = model.Policy(
-            hold_ttl_ms=shop.hold_ttl_ms,
-            cart_idle_ms=shop.cart_idle_ms,
-            payment_attempts=shop.payment_attempts,
-            buyer_action_ms=shop.buyer_action_ms,
-            review_above_minor=shop.review_above_minor,
-            outbox_destinations=("mail",),
-        )
+        self.policy = shop.policy
         self.cart_policy = CartPolicy(idle_ms=shop.cart_idle_ms)
 
     def clock_of(self, process: Process) -> Callable[[], int]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from random import Random
 
+from domain.checkout_model import Policy
+
 FAULTS_S = 4.0  # so long anything may go wrong
 
 
@@ -94,6 +96,17 @@ class Shop:
     review_above_minor: int | None = None
     latency_ms: str = "0"
     max_queue: int = 20_000
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(
+            hold_ttl_ms=self.hold_ttl_ms,
+            cart_idle_ms=self.cart_idle_ms,
+            payment_attempts=self.payment_attempts,
+            buyer_action_ms=self.buyer_action_ms,
+            review_above_minor=self.review_above_minor,
+            outbox_destinations=("mail",),
+        )
 
 
 def draw_weather(rng: Random, without: frozenset[str], only: frozenset[str]) -> Weather:

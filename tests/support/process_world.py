@@ -26,12 +26,10 @@ from cluster.actor_classes import ActorConfig
 from cluster.engine_types import SetSandbox
 from cluster.messages import REPLIES, SANDBOX
 from domain.cart_model import CartPolicy
-from domain.checkout_model import Policy
 from tests.simulation.crash_points import Point
 from tests.simulation.crash_run import UPSET_S
 from tests.simulation.crash_scenarios import Scenario
 from tests.simulation.run import BUGS
-from tests.simulation.weather import Shop
 from tests.simulation.workers import Worker
 from tests.support.cut_process import fit_to_be_cut
 from tests.support.cut_watch import Call, Cuttable, CutWatch
@@ -109,7 +107,7 @@ class ProcessWorld:
     async def _incarnate(self, name: str) -> None:
         proxy = await self._stack.enter_async_context(TcpProxy(self._dsn))
         config = ActorConfig(
-            shard=name, dsn=proxy.dsn, namespace=self._namespace, run="test", policy=policy_of(self.shop),
+            shard=name, dsn=proxy.dsn, namespace=self._namespace, run="test", policy=self.shop.policy,
             cart_policy=CartPolicy(idle_ms=self.shop.cart_idle_ms), gateway_timeout_s=GATEWAY_TIMEOUT_S,
             sandbox_latency_ms="0", max_queue=self.shop.max_queue,
         )  # fmt: skip
@@ -231,17 +229,6 @@ class Wire:
 
     async def drain(self, client: str, incarnation: str, acknowledged: int, wait_s: float) -> bytes:
         return await self._world.carry(self._source, self._to, "drain", client, incarnation, acknowledged, wait_s)
-
-
-def policy_of(shop: Shop) -> Policy:
-    return Policy(
-        hold_ttl_ms=shop.hold_ttl_ms,
-        cart_idle_ms=shop.cart_idle_ms,
-        payment_attempts=shop.payment_attempts,
-        buyer_action_ms=shop.buyer_action_ms,
-        review_above_minor=shop.review_above_minor,
-        outbox_destinations=("mail",),
-    )
 
 
 @asynccontextmanager

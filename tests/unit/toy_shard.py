@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
+from actors.contracts import Journal
 from actors.event_sourced import EventSourced
 from domain.messages import Command, Decision, Key, Refusal
 from domain.order import OrderRow
@@ -342,32 +343,29 @@ class Clock:
         return self.now_ms
 
 
-class Owner:
-    """One incarnation of the shard's actor on a database that others may use too."""
+class Incarnation:
+    """The shard's actor in one process. ``left`` is set when it was fenced, or broke; ``ended`` when it is gone."""
 
-    def __init__(self, database: Database, clock: Clock | None = None, *, max_queue: int = 20_000) -> None:
-        self.wire = Wire()
+    def __init__(self, journal: Journal, clock: Clock | None = None, *, max_queue: int = 20_000) -> None:
         self.left = asyncio.Event()
+        self.ended = False
         self.writer = EventSourced(
-            SHARD,
-            ToyCore(),
-            MemoryJournal(database, self.wire),
-            clock or Clock(),
-            on_fenced=self.left.set,
-            max_queue=max_queue,
+            SHARD, ToyCore(), journal, clock or Clock(), on_fenced=self.left.set, max_queue=max_queue
         )
         self._running: asyncio.Task[None] | None = None
 
-    async def start(self) -> Owner:
+    async def start(self) -> Self:
+        """Take the shard over and run. `Fenced` if somebody else did meanwhile."""
         await self.writer.recover()
         self._running = asyncio.create_task(self.writer.run())
         return self
 
     async def crash(self) -> None:
         """The process is gone: what it has sent may have arrived, nothing else will."""
-        assert self._running is not None
-        self._running.cancel()
-        await asyncio.wait([self._running])
+        self.ended = True
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
 
     def submit(self, command: Toy) -> Asked:
         asked = Asked()
@@ -379,6 +377,14 @@ class Owner:
 
     def ask(self, kind: type[Toy], name: str, **more: Any) -> Asked:
         return self.submit(kind(command_id=new_id(), name=name, **more))
+
+
+class Owner(Incarnation):
+    """An incarnation on a database in memory that others may use too. ``wire``: the way there."""
+
+    def __init__(self, database: Database, clock: Clock | None = None, *, max_queue: int = 20_000) -> None:
+        self.wire = Wire()
+        super().__init__(MemoryJournal(database, self.wire), clock, max_queue=max_queue)
 
 
 async def started(database: Database, clock: Clock | None = None, *, max_queue: int = 20_000) -> Owner:
