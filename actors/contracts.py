@@ -5,7 +5,7 @@ Owns no behaviour. The journal of production is `persistence.journal.PostgresJou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -13,10 +13,27 @@ import msgspec
 from domain.messages import Command, Decision, Key
 from persistence.journal import Flush, Lease, Record, Snapshot
 
+# (the record of the older generation, of the newer) of every entity that is stored
+Stored = Mapping[Key, tuple[int, int]]
+
+
+class Sums(Protocol):
+    """Adds events up that the stored generations lack, and applies the sums to the entities, once each."""
+
+    def add(self, seq: int, event: Any) -> Sequence[Key]:
+        """The entities that the event concerns and that are to be evolved all the same."""
+        ...
+
+    def apply(self, world: dict[Key, Any]) -> Iterable[tuple[Key, int, int]]:
+        """Each entity that lacks something, with the first record that its older and its newer generation lack."""
+        ...
+
 
 class Core(Protocol):
     """A pure core: what the actor needs to know of it. States and events are msgspec types.
 
+    ``sleeps``: some of its states may leave memory while they rest.
+    ``sums``: what a recovery may add up instead of applying it event by event; None: nothing.
     ``begins``: the event can be an entity's first. ``may_end``: such an entity may be gone, and the journal still
     tell of it. ``unsound``: what the states read back cannot be, "" if they may; a damage that no checksum shows.
     ``resting``: nothing is awaited of the state, so it may leave memory. ``finished``: it rests, and will hardly be
@@ -26,6 +43,10 @@ class Core(Protocol):
 
     @property
     def kind(self) -> str: ...
+    @property
+    def sleeps(self) -> bool: ...
+    @property
+    def sums(self) -> Callable[[Stored], Sums] | None: ...
     @property
     def event_type(self) -> Any: ...
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from actors.account_sums import AccountSums
 from domain import cart, cart_model, checkout, checkout_actions, checkout_model, ids, ledger, stock
 from domain.messages import Command, Decision, Key
 
@@ -16,6 +17,8 @@ class StockCore:
     """Accounts and holds; all of them awake."""
 
     kind = stock.KIND
+    sleeps = False
+    sums = AccountSums
     event_type = stock.StockEvent
     state_types: Mapping[str, Any] = {"account": stock.Stock, "hold": ledger.Hold}
     command_type = stock.StockCommand
@@ -35,8 +38,13 @@ class StockCore:
         return key[0] == "hold"
 
     def unsound(self, world: Mapping[Key, Any]) -> str:
-        accounts = {name: state.figures for (kind, name), state in world.items() if kind == "account"}
-        return ledger.unsound(accounts, [state for (kind, _), state in world.items() if kind == "hold"])
+        accounts, holds = {}, []
+        for (kind, name), state in world.items():
+            if kind == "account":
+                accounts[name] = state.figures
+            else:
+                holds.append(state)
+        return ledger.unsound(accounts, holds)
 
     def resting(self, key: Key, state: Any) -> bool:
         return False
@@ -61,6 +69,8 @@ class CartCore:
     """Carts and the customers' pointers to them; idle ones rest."""
 
     kind = cart_model.KIND
+    sleeps = True
+    sums = None
     event_type = cart_model.CartEvent
     state_types: Mapping[str, Any] = {"cart": cart_model.Cart, "customer": cart_model.Customer}
     command_type = cart_model.CartCommand
@@ -108,6 +118,8 @@ class CheckoutCore:
     """Checkouts with their orders, and the shop's rules; finished ones rest."""
 
     kind = checkout_model.KIND
+    sleeps = True
+    sums = None
     event_type = checkout_model.CheckoutEvent
     state_types: Mapping[str, Any] = {"checkout": checkout_model.Checkout, "rules": checkout_model.Rules}
     command_type = checkout_model.AnyCommand

@@ -25,6 +25,7 @@ from persistence.outages import OUTAGES
 
 log = structlog.get_logger()
 
+BATCH_COMMANDS = 1_000  # a flush: while Postgres is slow a batch would grow, and the next flush be slower still
 TURN_COMMANDS = 250  # decided between two looks at the event loop: then the first flush is on its way
 
 
@@ -134,7 +135,7 @@ class EventSourced:
                     batch, self._gathering = self._gathering, Pending()
                     flight = asyncio.create_task(self._commit(batch))
                     flight.add_done_callback(lambda _: self._wake.set())
-                if self._queue and not self._redoing:
+                if self._queue and self._room and not self._redoing:
                     await asyncio.sleep(0)  # let arrivals and replies in between two turns
                 else:
                     await self._wake.wait()
@@ -151,10 +152,15 @@ class EventSourced:
             log.warning("fenced", shard=self.shard, epoch=self.lease.epoch)
             self._on_fenced()
 
+    @property
+    def _room(self) -> int:
+        """Commands that the gathering batch can still take; the end of the flush under way makes room."""
+        return max(0, BATCH_COMMANDS - len(self._gathering.commands))
+
     def _decide_queued(self) -> None:
         if self._redoing:
             return
-        for _ in range(min(len(self._queue), TURN_COMMANDS)):
+        for _ in range(min(len(self._queue), TURN_COMMANDS, self._room)):
             command, ticket = self._queue.popleft()
             if self._memory.absent(command):
                 self._park(command, ticket)
@@ -200,7 +206,7 @@ class EventSourced:
     async def _append(self, batch: Pending) -> bool:
         """Whether the batch was written as it is; if not, its commands were decided anew and answered."""
         try:
-            await self._write(self._flush_of(batch))
+            await self._write(await self._flush_of(batch))
         except AppendRejected as error:
             log.error("append rejected", shard=self.shard, seq=self.lease.head + 1, error=str(error))
             self._redoing = True
@@ -223,8 +229,8 @@ class EventSourced:
         self.lease = self.lease._replace(head=flush.seq, tail=max(self.lease.tail, flush.tail))
         self._memory.written(flush)
 
-    def _flush_of(self, batch: Pending) -> Flush:
-        return self._memory.flush_of(batch, self._gathering, self.lease, self.last_ms)
+    async def _flush_of(self, batch: Pending) -> Flush:
+        return await self._memory.flush_of(batch, self._gathering, self.lease, self.last_ms)
 
     async def _was_written(self, flush: Flush) -> bool:
         """After a lost answer: a new epoch stops the late statement, then the head tells what happened.
@@ -268,7 +274,7 @@ class EventSourced:
             single, self._gathering = self._gathering, Pending()
             try:
                 if single.events:
-                    await self._write(self._flush_of(single))
+                    await self._write(await self._flush_of(single))
                 else:
                     await self._check_epoch()
                 self._tell(single)

@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 MAX_BATCH = 250
 DRAIN_WAIT_S = 10.0
-BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.4)
+BACKOFF_S = (0.02, 0.05)
 
 
 class Unreachable(Exception):

@@ -6,9 +6,10 @@ Owns how an action becomes commands and how their answers become outcomes; nothi
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
+from itertools import takewhile
 from typing import Any
 
 from actors.mailbox import Mailbox
@@ -85,31 +86,37 @@ class MailboxPorts:
 class Silence:
     """Turns a gateway's silence into `Unknown`: it may or may not have happened.
 
-    All calls have the same time-out, so one queue in order of time serves them all.
+    All calls have the same time-out, so that the order in which they came is that of their time. An answered one is
+    let go of at once: thousands that are kept until their time is over would crowd out what is worked on.
     """
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._calls: deque[tuple[float, Promise]] = deque()
+        self._until_s: dict[Promise, float] = {}
         self._watching = False
 
     def bounded(self, call: Promise) -> Promise:
         loop = asyncio.get_running_loop()
-        self._calls.append((loop.time() + self._timeout_s, call))
+        self._until_s[call] = loop.time() + self._timeout_s
         if not self._watching:
             self._watching = True
             loop.call_later(self._timeout_s, self._look)
-        return call
+        return call.seen_by(partial(self._heard, call))
+
+    def _heard(self, call: Promise, reply: Any) -> None:
+        self._until_s.pop(call, None)
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._calls and (self._calls[0][1].done() or self._calls[0][0] <= loop.time()):
-            call = self._calls.popleft()[1]
-            if not call.done():
+        now_s = loop.time()
+        late = list(takewhile(lambda call: self._until_s[call] <= now_s, self._until_s))
+        for call in late:
+            del self._until_s[call]
+            if not call.done():  # one that has failed was not seen
                 call.set_result(Unknown(f"no answer within {self._timeout_s:g} s"))
-        self._watching = bool(self._calls)
-        if self._calls:
-            loop.call_at(self._calls[0][0], self._look)
+        self._watching = bool(self._until_s)
+        if self._watching:
+            loop.call_at(next(iter(self._until_s.values())), self._look)
 
 
 def _begin_checkout(action: model.BeginCart) -> cart_model.BeginCheckout:

@@ -47,8 +47,9 @@ class Promise:
 
     def set_result(self, result: Any) -> None:
         self._result = result
-        if self._look is not None:
-            self._look(result)
+        look, self._look = self._look, None
+        if look is not None:
+            look(result)
         self._finish()
 
     def set_exception(self, error: BaseException) -> None:
@@ -66,9 +67,11 @@ class Promise:
 
     def _finish(self) -> None:
         self._done = True
-        if self._callback is not None:
+        # Let go of: whoever still holds this promise must not hold all that its callback works on.
+        callback, self._callback = self._callback, None
+        if callback is not None:
             try:
-                self._callback(self)
+                callback(self)
             except Exception:
                 # It concerns this reply; those behind it in the batch have askers of their own.
                 log.exception("callback failed")

@@ -8,16 +8,20 @@ read back give the same world. Decides nothing, asks nobody but the journal at r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+import asyncio
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
-from actors.contracts import Core, Journal, Pending, World
+from actors.contracts import Core, Journal, Pending, Stored, World
 from actors.entity_reader import read_entities
 from actors.snapshots import SnapshotQueue
 from domain.messages import Command, Decision, Key
 from persistence.journal import Corrupt, Flush, Lease, Record, Snapshot
+
+SLICE = 500  # snapshots written down between two looks at the event loop: about a millisecond
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -32,7 +36,7 @@ class ShardMemory:
         self._core = core
         self._snapshots = SnapshotQueue()
         self._decode_events = msgspec.msgpack.Decoder(list[core.event_type]).decode  # type: ignore[name-defined]
-        self._decoders = {kind: msgspec.msgpack.Decoder(type_) for kind, type_ in core.state_types.items()}
+        self._decoders = {kind: msgspec.msgpack.Decoder(type_).decode for kind, type_ in core.state_types.items()}
 
     def absent(self, command: Command) -> list[Key]:
         """The entities that the command needs and that are not in memory."""
@@ -48,17 +52,17 @@ class ShardMemory:
         async for page in journal.awake(self._shard):
             self._load(page, seqs)
         records = await journal.records(self._shard, lease.tail, lease.head)
-        decoded = [(record, self._decode_events(record.events)) for record in records]
-        touched = {key for _, events in decoded for event in events for key in self._core.touches(event)}
-        asleep, damaged = await read_entities(journal, self._shard, [key for key in touched if key not in seqs])
+        touched = self._by_entity(records, seqs)
+        unknown = [key for key in touched if key not in seqs] if self._core.sleeps else []
+        asleep, damaged = await read_entities(journal, self._shard, unknown)
         self._load(asleep, seqs)
-        for record, events in decoded:
-            self._replay(record, events, seqs, damaged)
+        for key, events in touched.items():
+            if key not in damaged:
+                self._replay(key, events, *seqs.get(key, (0, 0)))
         unsound = self._core.unsound(self.world)
         if unsound:
             raise Corrupt(f"what is stored of {self._shard} does not add up: {unsound}")
         self.let_unchanged_rest([snapshot.key for snapshot in asleep], Pending())
-        self.replayed_events = sum(len(events) for _, events in decoded)
         return max([1, *(record.at_ms for record in records[-1:])])
 
     def load_absent(self, snapshots: Iterable[Snapshot]) -> None:
@@ -66,39 +70,58 @@ class ShardMemory:
         self._load([snapshot for snapshot in snapshots if snapshot.key not in self.world], {})
 
     def _load(self, snapshots: Iterable[Snapshot], seqs: dict[Key, tuple[int, int]]) -> None:
-        for snapshot in snapshots:
-            self.world[snapshot.key] = self._decoders[snapshot.key[0]].decode(snapshot.state)
-            self._snapshots.stored(snapshot.key)
+        for key, seq, state, resting, older_seq, _ in snapshots:
+            self.world[key] = self._decoders[key[0]](state)
+            self._snapshots.stored(key)
             # What rests has one generation: the journal before it is not kept.
-            seqs[snapshot.key] = (snapshot.seq if snapshot.resting else snapshot.older_seq, snapshot.seq)
+            seqs[key] = (seq if resting else older_seq, seq)
 
-    def _replay(
-        self, record: Record, events: Sequence[Any], seqs: Mapping[Key, tuple[int, int]], damaged: Set[Key]
-    ) -> None:
-        """Apply a record to every entity whose snapshot is older than it; what is damaged stays out of memory, and
-        is refused to whoever asks for it."""
-        for event in events:
-            for key in self._core.touches(event):
-                if key in damaged:
-                    continue
-                older, newer = seqs.get(key, (0, 0))
-                if record.seq > newer:
-                    self._replay_one(key, record.seq, event)
-                elif record.seq > older:
-                    self._snapshots.older_lacks(key, record.seq)
+    def _by_entity(self, records: Iterable[Record], seqs: Stored) -> dict[Key, list[tuple[int, Any]]]:
+        """The events that each entity has still to go through, in order, with their records' numbers.
 
-    def _replay_one(self, key: Key, seq: int, event: Any) -> None:
+        No entity depends on another, so that each is looked up once and not with every event. What can be added up
+        is, at once.
+        """
+        touched: dict[Key, list[tuple[int, Any]]] = defaultdict(list)
+        sums = self._core.sums(seqs) if self._core.sums is not None else None
+        self.replayed_events = 0
+        for record in records:
+            events = self._decode_events(record.events)
+            self.replayed_events += len(events)
+            for event in events:
+                entry = (record.seq, event)
+                for key in sums.add(*entry) if sums is not None else self._core.touches(event):
+                    touched[key].append(entry)
+        for lacking in sums.apply(self.world) if sums is not None else ():
+            self._snapshots.recovered(*lacking)
+        return touched
+
+    def _replay(self, key: Key, events: Sequence[tuple[int, Any]], older: int, newer: int) -> None:
+        """Apply to an entity what its newer generation lacks, and note from where on either lacks something."""
         state = dict.get(self.world, key)
-        if state is None and not self._core.begins(key, event):
-            if self._core.may_end(key):
-                return  # it ends further on, and its beginning has been cut away
-            raise Corrupt(f"{key[0]} {key[1]} goes on in record {seq}, but neither a snapshot nor a record begins it")
-        state = self._core.evolve(key, state, event)
+        lacks_older = lacks_newer = 0
+        for seq, event in events:
+            if seq > newer:
+                if state is None and not self._begun_by(key, seq, event):
+                    continue
+                state = self._core.evolve(key, state, event)
+                if state is None:
+                    self._snapshots.forget(key)  # nothing of it is waited for: the journal may be cut
+                    lacks_older = lacks_newer = 0
+                    continue
+                lacks_newer = lacks_newer or seq
+            if seq > older:
+                lacks_older = lacks_older or seq
         self._put(key, state)
-        if state is None:
-            self._snapshots.forget(key)  # nothing of it is waited for: the journal may be cut
-        else:
-            self._snapshots.dirty(key, seq)
+        if lacks_older:
+            self._snapshots.recovered(key, lacks_older, lacks_newer)
+
+    def _begun_by(self, key: Key, seq: int, event: Any) -> bool:
+        if self._core.begins(key, event):
+            return True
+        if self._core.may_end(key):
+            return False  # it ends further on, and its beginning has been cut away
+        raise Corrupt(f"{key[0]} {key[1]} goes on in record {seq}, but neither a snapshot nor a record begins it")
 
     def _put(self, key: Key, state: Any) -> None:
         if state is None:
@@ -133,8 +156,11 @@ class ShardMemory:
 
     # ── writing down ────────────────────────────────────────────────────────────────────────────────────
 
-    def flush_of(self, batch: Pending, gathering: Pending, lease: Lease, at_ms: int) -> Flush:
-        """The record of a batch, with the snapshots that are due: those of what is finished, and the next few."""
+    async def flush_of(self, batch: Pending, gathering: Pending, lease: Lease, at_ms: int) -> Flush:
+        """The record of a batch, with the snapshots that are due: those of what is finished, and the next few.
+
+        Others may go on between two slices: what they change is left to the flush that has the change.
+        """
         seq = lease.head + 1
         deleted = []
         for key, state in batch.changed.items():
@@ -143,7 +169,9 @@ class ShardMemory:
             elif self._snapshots.forget(key):
                 deleted.append(key)
         snapshots = [self._snapshot(key, seq, state, resting=True) for key, state in batch.finished.items()]
-        for key in self._snapshots.due(len(batch.events), at_ms):
+        for n, key in enumerate(self._snapshots.due(len(batch.events), at_ms), 1):
+            if n % SLICE == 0:
+                await asyncio.sleep(0)
             state = self._as_of(key, batch, gathering)
             if state is not None and key not in batch.finished:
                 snapshots.append(self._snapshot(key, seq, _encode(state), self._core.resting(key, state)))

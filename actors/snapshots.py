@@ -20,6 +20,9 @@ WAIT_EVENTS, WAIT_MS = 25_000, 5_000
 ROUND_EVENTS = 10_000
 LOOK_EVENTS = 5_000  # between two looks at how far the journal may be cut
 AT_LEAST = 4  # entities a flush
+# More at once would be a pause: what is left undone is made up for by the next flushes. An event of a basket touches
+# two entities that are not touched again before they are written, twice each: less for an event would never catch up.
+AT_MOST, EVENT_MOST = 2_000, 4
 
 # (first record the older generation lacks, the newer (0: none), events and time when it began to wait)
 Lacks = tuple[int, int, int, int]
@@ -37,6 +40,7 @@ class SnapshotQueue:
         self._at_ms = 0
         self._pace = 0  # entities of this round
         self._left = 0  # of which so many are still to be written
+        self._owed = 0  # should have been written by now
         self._next_look = 0
         self._tail = 0
 
@@ -62,10 +66,14 @@ class SnapshotQueue:
         elif not lacks[1]:
             queue[key] = (lacks[0], seq, *lacks[2:])
 
-    def older_lacks(self, key: Key, seq: int) -> None:
-        """Found at recovery: the newer generation has record ``seq``, the older has not."""
-        if key not in self:
-            self._wait(key, seq, 0)
+    def recovered(self, key: Key, older: int, newer: int) -> None:
+        """Found at recovery: the first record that the older generation lacks, and the newer (0: none).
+
+        It has waited before. Thousands that came of age with one flush would be a pause, too.
+        """
+        before = self._due.get(key, (older, newer))
+        newer = min(newer, before[1]) or newer or before[1]
+        self._due[key] = (min(older, before[0]), newer, self._events, self._at_ms)
 
     def _wait(self, key: Key, older: int, newer: int) -> None:
         self._young[key] = (older, newer, self._events, self._at_ms)
@@ -89,17 +97,21 @@ class SnapshotQueue:
         """The next entities to write, with a flush of so many events."""
         self._events += events
         self._at_ms = at_ms
-        self._let_ripen()
+        most = max(AT_MOST, EVENT_MOST * events)
+        self._let_ripen(most)
         if self._left <= 0:
             self._left = self._pace = len(self._due)
         # By the round's size, not by what is left of it: else the last of a burst would wait almost for ever.
         share = max(AT_LEAST, -(-self._pace * events // ROUND_EVENTS))
         self._left -= share
+        self._owed = min(self._owed + share, len(self._due))
+        share = min(self._owed, most)
+        self._owed -= share
         return list(islice(self._due, share))
 
-    def _let_ripen(self) -> None:
+    def _let_ripen(self, most: int) -> None:
         ripe = []
-        for key, (_, _, events, at_ms) in self._young.items():
+        for key, (_, _, events, at_ms) in islice(self._young.items(), most):
             if self._events - events < WAIT_EVENTS and self._at_ms - at_ms < WAIT_MS:
                 break
             ripe.append(key)

@@ -31,7 +31,7 @@ from cluster import directory, transport
 from cluster.engine_types import ReadBook, ResolvePayment, SetSandbox
 from cluster.logs import log_to_stderr
 from cluster.messages import COMMANDS, BookPage, SandboxProblem, SandboxState
-from cluster.tuning import spare_the_collector
+from cluster.tuning import spare_the_collector, uncollected
 from domain.cart_model import CartPolicy
 from domain.checkout_model import Policy
 from domain.payments import Unknown
@@ -138,8 +138,8 @@ class _Posted(_Process):
     async def _serve(self, kind: str) -> None:
         """The end of a construction: recover. Nobody is answered before."""
         self.office = PostOffice(self.actor.submit, COMMANDS[kind])
-        await self.actor.start()
-        spare_the_collector()
+        with uncollected():
+            await self.actor.start()
 
     async def status(self) -> dict[str, Any]:
         """Static and live facts for `lastunit status`; also the sign of life that supervision asks for."""

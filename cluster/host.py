@@ -25,7 +25,7 @@ import psutil
 import ray
 import structlog
 
-from cluster import actor_classes, directory, transport
+from cluster import actor_classes, directory, spare, transport
 from cluster.actor_classes import ActorConfig, open_pool
 from cluster.messages import SANDBOX
 from cluster.settings import Settings
@@ -36,6 +36,9 @@ from persistence.migrations_runner import migrate
 log = structlog.get_logger()
 
 RAY_LOST = 75
+# A call that was cut off fails when Ray knows why, or after this time, looked at every so often. By default that is a
+# second each: whoever calls would hear of an actor's end two seconds late, and of its return as late again.
+QUICK_FAILURES = {"timeout_ms_task_wait_for_death_info": 100, "core_worker_internal_heartbeat_ms": 100}
 WATCH_S = 0.5
 LOOKUP_S = 2.0
 LOST_AFTER = 3  # rounds in a row in which no actor and not even Ray itself answered
@@ -92,6 +95,7 @@ def start_ray(config: HostConfig) -> dict[str, str]:
             include_dashboard=True,
             dashboard_host="127.0.0.1",
             dashboard_port=config.dashboard_port,
+            _system_config=QUICK_FAILURES,
             _temp_dir=str(_private(ray_temp_dir(Path(config.data_dir))) / "ray"),
             **common,
         )
@@ -110,6 +114,7 @@ class Host:
         self.own_ray: list[psutil.Process] = []  # the processes of a Ray that we have started
         self._names: list[tuple[str, str]] = []
         self._eyes: list[Eye] = []
+        self._spared_for: list[int | None] = []  # the actors' processes when the last spare was asked for
 
     async def prepare(self) -> None:
         """Migrations, the installation's name and shards, before anybody may own one."""
@@ -201,6 +206,7 @@ class Host:
             answers = await asyncio.gather(*(self._look(eye) for eye in self._eyes))
             if all(answers):
                 lost = 0
+                self._keep_spare()
             elif await self._ray_answers():
                 lost = 0
                 await self._end_hung()
@@ -210,6 +216,13 @@ class Host:
         for process in self.own_ray:  # what is left of it must not linger beside the next one
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+
+    def _keep_spare(self) -> None:
+        """One process more, once the last spare has become an actor that answers: before, it would be in its way."""
+        pids = [eye.pid for eye in self._eyes]
+        if self._config.ray_address is None and None not in pids and pids != self._spared_for:
+            self._spared_for = pids
+            spare.start()
 
     async def _look(self, eye: Eye) -> bool:
         """Whether Ray answers for this actor; one that is dead for good is created again."""

@@ -8,6 +8,8 @@ four fifths of a coordinator's time.
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 YOUNG_OBJECTS = 200_000
 YOUNG_ROUNDS = 50
@@ -19,3 +21,15 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, YOUNG_ROUNDS, MIDDLE_ROUNDS)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """What is made meanwhile is left out of collection for good, unseen: a look at it costs a tenth of a recovery."""
+    spare_the_collector()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

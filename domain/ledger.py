@@ -33,6 +33,7 @@ from domain.ledger_events import (
     accounts_of,
     evolve_account,
     evolve_hold,
+    moves,
 )
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "extend",
     "forget",
     "give_back",
+    "moves",
     "pin",
     "release",
     "take",

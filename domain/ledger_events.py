@@ -126,39 +126,36 @@ LedgerEvent = (
 )
 
 
-def accounts_of(event: LedgerEvent) -> Mapping[str, int]:
-    """The accounts whose figures the event moves, with its units."""
+def moves(event: LedgerEvent) -> tuple[Mapping[str, int], int, int]:
+    """The accounts whose figures the event moves, with its units; and how often these are added to what is confirmed
+    and to what is held."""
     match event:
         case Taken():
-            return event.added
+            return event.added, 0, 1
         case Trimmed():
-            return event.removed
-        case Confirmed() | Released() | Expired() | Returned():
-            return event.legs
+            return event.removed, 0, -1
+        case Released() | Expired():
+            return event.legs, 0, -1
+        case Confirmed():
+            return event.legs, 1, -1
+        case Returned():
+            return event.legs, -1, 0
         case Pinned() | Unpinned() | Extended() | Forgotten() | Dropped():
-            return {}
+            return {}, 0, 0
         case never:
             assert_never(never)
+
+
+def accounts_of(event: LedgerEvent) -> Mapping[str, int]:
+    """The accounts whose figures the event moves, with its units."""
+    return moves(event)[0]
 
 
 def evolve_account(key: str, account: Account, event: LedgerEvent) -> Account:
     """The account after the event."""
-    match event:
-        case Taken():
-            return Account(account.received, account.confirmed, account.held + event.added[key])
-        case Trimmed():
-            return Account(account.received, account.confirmed, account.held - event.removed[key])
-        case Confirmed():
-            units = event.legs[key]
-            return Account(account.received, account.confirmed + units, account.held - units)
-        case Released() | Expired():
-            return Account(account.received, account.confirmed, account.held - event.legs[key])
-        case Returned():
-            return Account(account.received, account.confirmed - event.legs[key], account.held)
-        case Pinned() | Unpinned() | Extended() | Forgotten() | Dropped():
-            return account
-        case never:
-            assert_never(never)
+    legs, confirmed, held = moves(event)
+    units = legs.get(key, 0)
+    return Account(account.received, account.confirmed + confirmed * units, account.held + held * units)
 
 
 def evolve_hold(hold: Hold | None, event: LedgerEvent) -> Hold | None:

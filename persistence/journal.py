@@ -8,6 +8,7 @@ damaged record or snapshot is named, never half-applied. Is told everything; dec
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -146,13 +147,29 @@ class PostgresJournal:
 
     async def awake(self, shard: str) -> AsyncIterator[list[Snapshot]]:
         """The snapshots of all entities that are not resting, in pages, verified."""
-        last: Key = ("", "")
-        while True:
-            rows = await self._pool.fetch(sql("awake_entities"), shard, last[0], last[1], RECOVERY_PAGE)
-            if not rows:
-                return
-            yield [_verified(row) for row in rows]
-            last = (rows[-1]["kind"], rows[-1]["id"])
+        reading = self._read_awake(shard, ("", ""))
+        try:
+            while rows := await reading:
+                # Postgres reads the next page while this one is taken in.
+                reading = self._read_awake(shard, (rows[-1]["kind"], rows[-1]["id"]))
+                await asyncio.sleep(0)
+                yield await self._verified_page(shard, rows)
+        finally:
+            reading.cancel()
+
+    async def _verified_page(self, shard: str, rows: Sequence[asyncpg.Record]) -> list[Snapshot]:
+        """The older generation is read only where the newer is damaged: a recovery has a hundred thousand entities."""
+        sound, damaged = list[Snapshot](), list[Key]()
+        for kind, identifier, seq, state, crc, prev_seq in rows:
+            key = (kind, identifier)
+            if snapshot_crc(key, seq, state) == crc:
+                sound.append(Snapshot(key, seq, state, False, prev_seq or 0))
+            else:
+                damaged.append(key)
+        return [*sound, *await self.entities(shard, damaged)] if damaged else sound
+
+    def _read_awake(self, shard: str, after: Key) -> asyncio.Task[list[asyncpg.Record]]:
+        return asyncio.create_task(self._pool.fetch(sql("awake_entities"), shard, *after, RECOVERY_PAGE))
 
     async def entities(self, shard: str, keys: Sequence[Key]) -> list[Snapshot]:
         """The shard's snapshots of these entities, resting or not; those that have none are left out."""
@@ -178,11 +195,12 @@ class PostgresJournal:
 
 def _verified(row: asyncpg.Record) -> Snapshot:
     """The newer generation; the older where the newer is damaged (the journal since then is still kept)."""
-    key = (row["kind"], row["id"])
-    if snapshot_crc(key, row["seq"], row["state"]) == row["crc"]:
-        return Snapshot(key, row["seq"], row["state"], row["resting"], row["prev_seq"] or 0)
-    if row["prev_seq"] is not None and snapshot_crc(key, row["prev_seq"], row["prev_state"]) == row["prev_crc"]:
-        return Snapshot(key, row["prev_seq"], row["prev_state"], row["resting"], row["prev_seq"])
+    kind, identifier, seq, state, crc, prev_seq, prev_state, prev_crc, resting = row
+    key = (kind, identifier)
+    if snapshot_crc(key, seq, state) == crc:
+        return Snapshot(key, seq, state, resting, prev_seq or 0)
+    if prev_seq is not None and snapshot_crc(key, prev_seq, prev_state) == prev_crc:
+        return Snapshot(key, prev_seq, prev_state, resting, prev_seq)
     raise Corrupt(f"snapshot {key[0]}/{key[1]} is damaged in both generations")
 
 

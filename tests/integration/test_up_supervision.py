@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
+from functools import partial
 
 import httpx
 import psutil
@@ -43,6 +45,25 @@ async def test_a_hung_stock_actor_is_replaced(client: Client) -> None:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(240)
+def test_an_actor_that_died_comes_back_in_the_process_kept_in_reserve(client: Client) -> None:
+    """No new one has to be brought up first; and soon there is another for the next."""
+    server = client.server
+
+    def reserve() -> set[int]:
+        return {process.pid for process in server.processes() if process.name() == "ray::IDLE"}
+
+    for _ in range(2):
+        wait_until(reserve, "a process in reserve")
+        spare, died = reserve(), server.actor("StockActor")
+        died.kill()
+        died.wait(10)
+        client.stock(client.product(1))
+        assert server.actor("StockActor").pid in spare
+        wait_until(partial(_another, reserve, spare), "another process in reserve")
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(240)
 def test_the_sandbox_stays_as_it_was_set_until_the_next_start(client: Client) -> None:
     """Its process may die; with the next `lastunit up` the settings speak again."""
     server = client.server
@@ -76,6 +97,10 @@ async def test_an_orderly_stop_answers_who_is_being_served(client: Client) -> No
         assert "SIGTERM received" not in server.log.read_text()
     finally:
         await asyncio.to_thread(server.start)
+
+
+def _another(reserve: Callable[[], set[int]], known: set[int]) -> bool:
+    return bool(reserve() - known)
 
 
 def _resume(process: psutil.Process) -> None:

@@ -68,7 +68,7 @@ WEATHER: dict[str, frozenset[str]] = {
     "tombstones": frozenset({"late_request", "slow"}),
     "stale_takes_refused": frozenset({"late_request"}),
     "overtaken_steps_refused": frozenset({"late_request"}),
-    "carts_keep_their_refusals": frozenset({"late_request"}),
+    "carts_keep_their_refusals": frozenset({"late_request", "slow"}),
     "overtaken_recovery_is_fenced": frozenset({"split_per_s", "zombie_per_s", "db_slow"}),
     "taken_from_itself_only": frozenset({"db_refuses_order", "db_fails_after", "split_per_s"}),
     "watchers_hear_the_end": frozenset({"slow", "db_slow"}),

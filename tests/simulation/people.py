@@ -225,11 +225,16 @@ class People:
         reply = await self.insist(command)
         if cart_id is not None and self._rng.random() < 0.3:
             await self.ask(cart_model.ReadCart(command_id=b"", cart_id=cart_id, owner=owner), 1.0)
-        if isinstance(reply, Refusal) and reply.code == "cart_expired" and cart_id is not None:
-            restore = cart_model.RestoreCart(command_id=self.new_id(), fingerprint=KEYED, cart_id=cart_id, owner=owner)
-            await self.insist(restore)
+        if cart_id is not None and _is_expired(reply):
+            await self._restore(owner, cart_id)
             return cart_id
         return reply.cart.id if isinstance(reply, cart_model.CartReply) else None
+
+    async def _restore(self, owner: str, cart_id: str) -> None:
+        command_id = self.new_id()
+        await self.insist(
+            cart_model.RestoreCart(command_id=command_id, fingerprint=KEYED, cart_id=cart_id, owner=owner)
+        )
 
     def _shown(self) -> tuple[cart_model.Shown, ...]:
         """What the edge has looked up of every SKU."""
@@ -259,6 +264,12 @@ class People:
             starts.append(self._start(owner, cart_id))
             self._note("buyer", "two at once")
         replies = await asyncio.gather(*(self.insist(start, self._rng.randint(1, 6)) for start in starts))
+        if cart_id is not None and any(
+            isinstance(reply, Refusal) and reply.code == "cart_expired" for reply in replies
+        ):
+            # At once: what was refused may still be on its way to a cart that is open again.
+            await self._restore(owner, cart_id)
+            replies.append(await self.insist(self._start(owner, cart_id)))
         views = [reply.checkout for reply in replies if isinstance(reply, model.CheckoutReply)]
         return self._rng.choice(views) if views else None
 
@@ -370,6 +381,10 @@ class People:
 def _over(checkout: model.CheckoutView) -> bool:
     """Nothing more will be told: its units are sold or back."""
     return checkout.status in ENDED and checkout.reservation in ("confirmed", "released", "expired")
+
+
+def _is_expired(reply: Any) -> bool:
+    return isinstance(reply, Refusal) and reply.code == "cart_expired"
 
 
 def _needs_buyer(reply: Any) -> bool:

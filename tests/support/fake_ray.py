@@ -12,7 +12,7 @@ import pytest
 import ray
 from ray.exceptions import ActorUnavailableError
 
-from cluster import actor_classes, host, transport
+from cluster import actor_classes, host, spare, transport
 from cluster.settings import Settings
 from cluster.watch import Eye
 
@@ -68,6 +68,7 @@ class Cluster:
         self.created: list[str] = []
         self.configs: list[bytes] = []
         self.signalled: list[int] = []
+        self.spares = 0
         self.handles = {"stock-0": Handle(), "cart-0": Handle()}
         for pid, handle in enumerate(self.handles.values(), start=100):
             handle.pid = pid
@@ -77,6 +78,7 @@ class Cluster:
         monkeypatch.setattr(transport, "find_actor", self._find)
         monkeypatch.setattr(ray, "kill", self._kill)
         monkeypatch.setattr(actor_classes, "create", self._create)
+        monkeypatch.setattr(spare, "start", self._start_spare)
         monkeypatch.setattr(os, "kill", lambda pid, number: self.signalled.append(pid))
 
     def joins_another_ray(self) -> None:
@@ -93,6 +95,9 @@ class Cluster:
         self.created.append(name)
         self.configs.append(config.encoded())
         return self.handles[name]
+
+    def _start_spare(self) -> None:
+        self.spares += 1
 
     def _kill(self, handle: Handle, *, no_restart: bool) -> None:
         if self.failures:

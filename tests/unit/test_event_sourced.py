@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from actors.event_sourced import BATCH_COMMANDS
 from domain.messages import BUSY, REJECTED
+from persistence.journal import Flush
 from tests.support.virtual_time import idle, virtual_time
 from tests.unit.toy_shard import (
     NOT_FOUND,
@@ -73,6 +75,28 @@ async def test_what_comes_while_a_batch_is_written_waits_for_the_next_flush() ->
     assert (one.replies, seen.replies, two.replies) == ([Total(1)], [], [])
     second.open()
     assert await answers(seen, two) == [Total(1), Total(2)]
+
+
+@virtual_time
+async def test_while_postgres_is_slow_a_batch_does_not_grow_without_end() -> None:
+    """What it cannot take stays in the queue, and everybody is answered in the end."""
+    sizes = []
+
+    class Sized(ToyDatabase):
+        def append(self, epoch: int, flush: Flush) -> None:
+            super().append(epoch, flush)
+            sizes.append(flush.event_count)
+
+    database = Sized()
+    owner = await started(database)
+    gate = owner.wire.stop("append")
+    asked = [owner.add("a")]
+    await gate.reached.wait()
+    asked += [owner.add("a") for _ in range(3 * BATCH_COMMANDS)]
+    await idle()
+    gate.open()
+    assert await answers(*asked) == [Total(n) for n in range(1, len(asked) + 1)]
+    assert max(sizes) == BATCH_COMMANDS
 
 
 @virtual_time

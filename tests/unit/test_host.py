@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from cluster import actor_classes, host, transport
 from cluster.watch import HUNG_LOOKS, RECOVERY_LOOKS
-from tests.support.fake_ray import Cluster
+from tests.support.fake_ray import Cluster, unavailable
 from tests.support.virtual_time import virtual_time
 
 
@@ -61,6 +61,27 @@ async def test_a_hung_construction_costs_no_other_process_its_life(cluster: Clus
     await cluster.watch(RECOVERY_LOOKS + 1)
     assert cluster.killed == [("stock-0", False)]
     assert cluster.signalled == []
+
+
+@virtual_time
+async def test_one_spare_process_is_kept(cluster: Cluster) -> None:
+    """Another is asked for when the last has become an actor, and not before that one answers."""
+    await cluster.watch(5)
+    assert cluster.spares == 1
+    fallen = cluster.handles["stock-0"]
+    fallen.error = unavailable()
+    await cluster.watch(5)
+    assert cluster.spares == 1, "it would be in the way of the recovery"
+    fallen.error, fallen.pid = None, 4711
+    await cluster.watch(5)
+    assert cluster.spares == 2
+
+
+@virtual_time
+async def test_another_ray_cluster_keeps_its_own_reserve(cluster: Cluster) -> None:
+    cluster.joins_another_ray()
+    await cluster.watch(5)
+    assert cluster.spares == 0
 
 
 @virtual_time

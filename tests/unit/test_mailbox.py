@@ -180,7 +180,7 @@ async def test_an_unreachable_actor_is_asked_again_with_the_same_command() -> No
     assert await mailbox.ask(Question(7)) == Answer(7, 1)
     assert line.clerk.came == [Question(7)]
     assert len(line.batches) == 21
-    assert 3 < asyncio.get_running_loop().time() < 20
+    assert 0.4 < asyncio.get_running_loop().time() < 20
 
 
 @virtual_time
@@ -371,7 +371,7 @@ async def test_what_its_asker_has_given_up_is_not_taken_back_but_not_sent_again_
     await gate.reached.wait()
     gate.open()
     assert (await stayed).n == 2
-    line.wire.fail("deliver", GONE, times=1_000)
+    line.wire.fail("deliver", GONE, times=12_000)
     for n in range(100):
         asyncio.get_running_loop().call_later(1, give_up, mailbox.ask(Question(n)))
         await pass_time(1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -64,3 +66,18 @@ async def test_a_closed_mailbox_calls_nobody_back() -> None:
     await mailbox.close()
     await asyncio.sleep(0)
     assert (promise.done(), said) == (True, [])
+
+
+async def test_who_holds_a_promise_does_not_hold_what_its_callback_works_on() -> None:
+    """A gateway's answers are thousands a second: what they belonged to must not stay in memory behind them."""
+
+    class Saga:
+        def ended(self, promise: Promise) -> None:
+            return
+
+    saga, promise = Saga(), Promise()
+    gone = weakref.ref(saga)
+    promise.seen_by(partial(Saga.ended, saga)).add_done_callback(saga.ended)
+    promise.set_result("yes")
+    del saga
+    assert gone() is None

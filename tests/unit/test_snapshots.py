@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.snapshots import WAIT_MS, SnapshotQueue
+from actors.snapshots import AT_MOST, WAIT_MS, SnapshotQueue
 from domain.messages import Key
 from persistence.journal import Snapshot
 
@@ -57,6 +57,42 @@ def test_a_replay_is_bounded_whatever_is_busy(bursts: list[tuple[int, int]]) -> 
 @given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 8_000)), min_size=1, max_size=5))
 def test_a_replay_is_bounded_whatever_comes(bursts: list[tuple[int, int]]) -> None:
     assert worst_replay([*bursts, (250, 1)]) <= MOST_REPLAYED
+
+
+def test_a_replay_is_bounded_when_large_batches_touch_ever_new_entities() -> None:
+    """Two entities an event, as baskets and their holds are, each to be written twice."""
+    queue, worst, tail, events = SnapshotQueue(), 0, 1, 2_500
+    for seq in range(1, 150):
+        for n in range(2 * events):
+            queue.dirty(("box", f"{seq}:{n}"), seq)
+        due = queue.due(events, at_ms=0)
+        tail = max(tail, queue.tail(seq))
+        queue.written([Snapshot(key, seq, b"") for key in due])
+        worst = max(worst, (seq + 1 - tail) * events)
+    assert worst <= MOST_REPLAYED
+
+
+def test_no_flush_is_a_pause_and_what_one_leaves_undone_the_next_ones_do() -> None:
+    """A hundred thousand wait after a recovery. A round's worth of events comes in large flushes, then next to none."""
+    queue, written = SnapshotQueue(), 0
+    for n in range(100_000):
+        queue.recovered(("box", str(n)), 1, 0)
+    for seq, events in enumerate([FLUSH_EVENTS] * 20 + [1] * 30, 2):
+        due = queue.due(events, at_ms=0)
+        assert len(due) <= AT_MOST
+        queue.written([Snapshot(key, seq, b"") for key in due])
+        written += len(due)
+    assert written == 100_000
+
+
+def test_what_was_found_at_recovery_has_waited_before() -> None:
+    """It is written with the first flushes, and its older generation's record is kept until then."""
+    queue = SnapshotQueue()
+    queue.recovered(("box", "A"), 5, 7)
+    assert queue.due(1, at_ms=1_000) == [("box", "A")]
+    assert queue.tail(9) == 5
+    queue.written([Snapshot(("box", "A"), 9, b"")])
+    assert ("box", "A") in queue, "the older generation lacks what the newer one had lacked"
 
 
 def test_what_ends_soon_is_never_written() -> None:

@@ -138,6 +138,8 @@ class ToyCore:
     """Boxes. Those whose last Add said so rest; those named in capitals never do, and only they may be removed."""
 
     kind = "toy"
+    sleeps = True
+    sums = None
     event_type = Opened | Added | Moved | Waited | Rung | GivenUp | Removed
     state_types: Mapping[str, Any] = {"box": Box}
 
