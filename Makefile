@@ -53,12 +53,14 @@ venv:
 run: setup
 	@exec $(BIN)/lastunit up $(ARGS)
 
+# Half of the tests wait for processes most of the time: two side by side use both cores of a small machine.
+WORKERS ?= 2
 test: setup-dev
 	@echo "== ruff check"; $(BIN)/ruff check --quiet .
 	@echo "== ruff format"; $(BIN)/ruff format --quiet --check .
 	@echo "== mypy"; $(BIN)/mypy --no-error-summary
 	@echo "== import-linter"; $(BIN)/lint-imports --no-logo
-	@echo "== pytest"; $(BIN)/python -m pytest --quiet $(ARGS)
+	@echo "== pytest"; $(BIN)/python -m pytest --quiet --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 SEEDS ?= 1000
 FIRST ?= 0

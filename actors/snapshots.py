@@ -71,9 +71,10 @@ class SnapshotQueue:
 
         It has waited before. Thousands that came of age with one flush would be a pause, too.
         """
-        before = self._due.get(key, (older, newer))
-        newer = min(newer, before[1]) or newer or before[1]
-        self._due[key] = (min(older, before[0]), newer, self._events, self._at_ms)
+        known = self._due.get(key)
+        if known is not None:
+            older, newer = min(older, known[0]), min(newer, known[1]) or newer or known[1]
+        self._due[key] = (older, newer, self._events, self._at_ms)
 
     def _wait(self, key: Key, older: int, newer: int) -> None:
         self._young[key] = (older, newer, self._events, self._at_ms)

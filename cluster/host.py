@@ -301,7 +301,8 @@ async def run(config: HostConfig) -> int:
         ray.shutdown()
         return 0
     await watching
-    return RAY_LOST
+    # Without a farewell to Ray: it would wait for processes that are dead.
+    os._exit(RAY_LOST)
 
 
 def main(encoded: str) -> int:

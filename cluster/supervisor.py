@@ -106,6 +106,11 @@ class Child:
             await asyncio.wait_for(self.process.wait(), STOP_S)
         except TimeoutError:
             log.warning("ending by force", part=self.name)
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End it and what it has started, at once."""
+        if self.process is not None and self.running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             await self.process.wait()
@@ -243,7 +248,8 @@ class Supervisor:
                 # In this thread, and blocking it for a second: the server lives as long as its thread does.
                 self._postgres.start()
             if "cluster" in dead:
-                await self._api.stop()
+                # Whoever it serves waits for actors of a Ray that is gone, and so would an orderly stop.
+                await self._api.kill()
                 await self._start_cluster(dsn)
             if "cluster" in dead or "api" in dead:
                 await self._start_api(dsn)

@@ -162,11 +162,12 @@ def evolve_hold(hold: Hold | None, event: LedgerEvent) -> Hold | None:
     """The hold after the event; None once it is dropped."""
     match event:
         case Taken():
-            legs = dict(hold.legs) if hold is not None else {}
+            if hold is None:
+                return Hold(event.hold_id, _held(event.pinned), event.revision, event.added, event.expires_at_ms)
+            legs = dict(hold.legs)
             for key, units in event.added.items():
                 legs[key] = legs.get(key, 0) + units
-            pinned = event.pinned or (hold is not None and hold.status == "pinned")
-            status: HoldStatus = "pinned" if pinned else "held"
+            status = _held(event.pinned or hold.status == "pinned")
             return Hold(event.hold_id, status, event.revision, legs, event.expires_at_ms)
         case Released():
             return _finished(hold, event, "released")
@@ -183,6 +184,10 @@ def evolve_hold(hold: Hold | None, event: LedgerEvent) -> Hold | None:
             return _changed(hold, event)
         case never:
             assert_never(never)
+
+
+def _held(pinned: bool) -> HoldStatus:
+    return "pinned" if pinned else "held"
 
 
 def _finished(hold: Hold | None, event: Confirmed | Released | Expired, status: HoldStatus) -> Hold:

@@ -51,6 +51,9 @@ class Child:
     async def stop(self) -> None:
         self.running = False
 
+    async def kill(self) -> None:
+        self.running = False
+
 
 class Instance:
     """`lastunit up` in a folder."""
