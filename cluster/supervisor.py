@@ -16,6 +16,7 @@ import secrets
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ RESTART_PAUSE_S = 0.5
 INSTANCE_FILE = "instance.json"
 PASSWORD_FILE = "postgres.password"
 LOOK_S = 0.2
+STUCK_S = 10.0  # a Postgres that starts is without a process at work for a moment, too
 
 
 class StartError(Exception):
@@ -136,6 +138,7 @@ class Supervisor:
         self._api: Child | None = None
         self._facts: dict[str, Any] = {}
         self._run = secrets.token_hex(8)
+        self._at_work_s = time.monotonic()  # when Postgres was last seen to serve or recover
 
     async def run(self, dsn: str) -> None:
         """Serve until SIGINT or SIGTERM."""
@@ -237,7 +240,13 @@ class Supervisor:
 
     def _dead(self) -> list[str]:
         parts = [child.name for child in (self._cluster, self._api) if child is not None and not child.running]
-        return ["postgres", *parts] if self._postgres is not None and not self._postgres.running else parts
+        return ["postgres", *parts] if self._postgres is not None and self._is_dead(self._postgres) else parts
+
+    def _is_dead(self, postgres: EmbeddedPostgres) -> bool:
+        """Whether it has ended, or will never serve again by itself."""
+        if not postgres.stuck:
+            self._at_work_s = time.monotonic()
+        return not postgres.running or time.monotonic() - self._at_work_s > STUCK_S
 
     async def _restart(self, dsn: str, dead: Sequence[str]) -> None:
         """Postgres comes back under its old address. Without Ray the API is started anew too: it is its driver."""
@@ -246,7 +255,8 @@ class Supervisor:
             if "postgres" in dead:
                 assert self._postgres is not None
                 # In this thread, and blocking it for a second: the server lives as long as its thread does.
-                self._postgres.start()
+                self._postgres.restart()
+                self._at_work_s = time.monotonic()
             if "cluster" in dead:
                 # Whoever it serves waits for actors of a Ray that is gone, and so would an orderly stop.
                 await self._api.kill()

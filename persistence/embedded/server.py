@@ -70,6 +70,16 @@ class EmbeddedPostgres:
         return self._process.pid if self._process is not None and self.running else None
 
     @property
+    def stuck(self) -> bool:
+        """It runs, but no process of it serves or recovers: for a moment at every start, and for good when the disk
+        was full in the midst of a recovery. Its postmaster goes on telling everybody to wait."""
+        try:
+            children = psutil.Process(self.pid).children() if self.pid is not None else []
+            return self.running and not any(_at_work(child) for child in children)
+        except psutil.NoSuchProcess:
+            return False
+
+    @property
     def dsn(self) -> str:
         """`postgresql://…`, password included. Raises EmbeddedPostgresError before the first `start`."""
         if self._access is None:
@@ -98,6 +108,14 @@ class EmbeddedPostgres:
             self.stop()
             raise
         return self.dsn
+
+    def restart(self) -> str:
+        """End a server that does not end by itself, as `kill -9` would, and start it again."""
+        if self._process is not None and self.running:
+            self._process.kill()
+            self._process.wait()
+        self._end_leftovers()
+        return self.start()
 
     def stop(self) -> None:
         """Roll back what is open, write everything, and return when no process is left."""
@@ -198,6 +216,14 @@ class EmbeddedPostgres:
         """As `pg_ctl` finds out: by the last line of the postmaster's pid file."""
         lines = _lines(self._pid_path)
         return self.running and len(lines) == 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
+
+
+def _at_work(process: psutil.Process) -> bool:
+    """Whether it writes the log of a server that serves, or recovers one that will."""
+    try:
+        return any(work in " ".join(process.cmdline()) for work in ("walwriter", "startup"))
+    except psutil.Error:
+        return False  # ended meanwhile
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

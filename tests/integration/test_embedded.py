@@ -144,6 +144,22 @@ async def test_a_commit_survives_kill_9_of_the_postmaster(server: EmbeddedPostgr
     assert processes_of(data_dir) == []
 
 
+async def test_a_server_that_does_nothing_any_more_is_known_and_started_again(server: EmbeddedPostgres) -> None:
+    """Its postmaster lives, but whoever would serve or recover has ended and is not replaced."""
+    assert not server.stuck
+    dsn, postmaster = server.dsn, psutil.Process(server.pid)
+    postmaster.suspend()  # so that it replaces nobody
+    next(child for child in postmaster.children() if "walwriter" in child.cmdline()[0]).kill()
+    wait_for(lambda: server.stuck)
+    assert server.running
+    assert server.restart() == dsn
+    assert not postmaster.is_running()
+    wait_for(lambda: not server.stuck)
+    connection = await asyncpg.connect(dsn)
+    assert await connection.fetchval("SELECT 1") == 1
+    await connection.close()
+
+
 async def test_kill_9_of_the_owner_takes_the_server_along(data_dir: Path) -> None:
     """No server outlives its owner; a successor that starts at once finds every commit and is alone."""
     command = [sys.executable, "-c", OWNER, str(data_dir)]

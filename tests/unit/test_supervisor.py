@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -55,13 +56,27 @@ class Child:
         self.running = False
 
 
+class Postgres:
+    """An embedded one that does as it is told."""
+
+    def __init__(self) -> None:
+        self.running = True
+        self.stuck = False
+        self.restarts = 0
+
+    def restart(self) -> str:
+        self.running, self.stuck = True, False
+        self.restarts += 1
+        return DSN
+
+
 class Instance:
     """`lastunit up` in a folder."""
 
-    def __init__(self, folder: Path, ray_address: str | None = None) -> None:
+    def __init__(self, folder: Path, ray_address: str | None = None, postgres: Postgres | None = None) -> None:
         config = UpConfig("127.0.0.1", 1, 2, str(folder), DSN, ray_address, demo=False)
         self._serving = asyncio.Event()
-        self._supervisor = Supervisor(config, Settings(), None, self._serves)
+        self._supervisor = Supervisor(config, Settings(), cast(Any, postgres), self._serves)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -144,3 +159,25 @@ async def test_in_a_ray_of_others_the_password_stays_in_the_dsn(children: Childr
 
 def _host(children: Children) -> HostConfig:
     return msgspec.json.decode(children.named("cluster")[0].environment["LASTUNIT_PRIVATE_HOST"], type=HostConfig)
+
+
+async def test_a_postgres_that_has_ended_or_never_serves_again_is_started_again(
+    children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one that is without work for a moment, as each is that starts."""
+    monkeypatch.setattr(supervisor, "STUCK_S", 0.2)
+    postgres = Postgres()
+    instance = Instance(tmp_path, postgres=postgres)
+    await instance.start()
+    began_s = time.monotonic()
+    postgres.stuck = True
+    await eventually(lambda: _so(postgres.restarts == 1), "a restart")
+    assert time.monotonic() - began_s > 0.2
+    postgres.running = False
+    await eventually(lambda: _so(postgres.restarts == 2), "another restart")
+    await instance.stop()
+    assert len(children.started) == 2, "nobody else was started again"
+
+
+async def _so(what: bool) -> bool:
+    return what
