@@ -328,10 +328,10 @@ class EventSourced:
         while self._parked:
             parked = list(self._parked)
             keys = list({key: None for command, _ in parked for key in self._memory.absent(command)})
-            epoch = self.lease.epoch
+            epoch, redoing = self.lease.epoch, self._redoing
             snapshots, damaged = await read_entities(self._journal, self.shard, keys)
             del self._parked[: len(parked)]
-            if self._redoing or self.lease.epoch != epoch:
+            if redoing or self._redoing or self.lease.epoch != epoch:
                 # The world is, or was, rebuilt meanwhile: what was read may be older than it.
                 self._queue.extendleft(reversed(parked))
             else:

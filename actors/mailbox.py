@@ -22,7 +22,8 @@ log = structlog.get_logger()
 
 MAX_BATCH = 250
 DRAIN_WAIT_S = 10.0
-BACKOFF_S = (0.02, 0.05)
+# Often while a recovery takes (seconds), then now and then: an outage may last.
+BACKOFF_S = (0.02, *[0.05] * 60, 0.4)
 
 
 class Unreachable(Exception):

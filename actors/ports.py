@@ -111,7 +111,7 @@ class Silence:
         now_s = loop.time()
         late = list(takewhile(lambda call: self._until_s[call] <= now_s, self._until_s))
         for call in late:
-            del self._until_s[call]
+            self._until_s.pop(call, None)
             if not call.done():  # one that has failed was not seen
                 call.set_result(Unknown(f"no answer within {self._timeout_s:g} s"))
         self._watching = bool(self._until_s)

@@ -59,6 +59,7 @@ class Promise:
     def cancel(self) -> None:
         """Nobody is called back any more."""
         self._done = True
+        self._look = self._callback = None
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         self._callback = callback
@@ -67,6 +68,7 @@ class Promise:
 
     def _finish(self) -> None:
         self._done = True
+        self._look = None
         # Let go of: whoever still holds this promise must not hold all that its callback works on.
         callback, self._callback = self._callback, None
         if callback is not None:

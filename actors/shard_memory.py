@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -49,8 +50,9 @@ class ShardMemory:
         self.world.clear()
         self._snapshots = SnapshotQueue()
         seqs: dict[Key, tuple[int, int]] = {}
-        async for page in journal.awake(self._shard):
-            self._load(page, seqs)
+        async with aclosing(journal.awake(self._shard)) as pages:
+            async for page in pages:
+                self._load(page, seqs)
         records = await journal.records(self._shard, lease.tail, lease.head)
         touched = self._by_entity(records, seqs)
         unknown = [key for key in touched if key not in seqs] if self._core.sleeps else []
@@ -106,7 +108,7 @@ class ShardMemory:
                     continue
                 state = self._core.evolve(key, state, event)
                 if state is None:
-                    self._snapshots.forget(key)  # nothing of it is waited for: the journal may be cut
+                    # Nothing of it is waited for. If it has a row all the same, it began again in the same flush.
                     lacks_older = lacks_newer = 0
                     continue
                 lacks_newer = lacks_newer or seq

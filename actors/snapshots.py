@@ -3,7 +3,7 @@
 Owns, per entity, the first journal record that its newer and its older stored generation lack. Promises that
 the journal is only cut below what every older generation needs, and that a replay stays below 100,000 events.
 What has changed is left alone for `WAIT_EVENTS` events or `WAIT_MS`, whichever end first: most of what is busy
-will have ended by then, and is written once or never. Then all that wait are written, within two rounds of
+will have ended by then, and is written once or never. Then all that wait are written, within three rounds of
 `ROUND_EVENTS`; and so once more for the older generation. Pure bookkeeping; `actors.shard_memory` asks it.
 """
 
@@ -98,7 +98,9 @@ class SnapshotQueue:
         """The next entities to write, with a flush of so many events."""
         self._events += events
         self._at_ms = at_ms
-        most = max(AT_MOST, EVENT_MOST * events)
+        # Baskets of many lines, or a recovery, can leave more behind than that would ever catch up with.
+        behind = len(self._due) + len(self._young)
+        most = max(AT_MOST, EVENT_MOST * events, -(-behind * events // (3 * ROUND_EVENTS)))
         self._let_ripen(most)
         if self._left <= 0:
             self._left = self._pace = len(self._due)

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 import psutil
@@ -40,6 +40,7 @@ RAY_LOST = 75
 # second each: whoever calls would hear of an actor's end two seconds late, and of its return as late again.
 QUICK_FAILURES = {"timeout_ms_task_wait_for_death_info": 100, "core_worker_internal_heartbeat_ms": 100}
 WATCH_S = 0.5
+SPARE_ROUNDS = 60  # between two looks at the reserve: asking for one may have failed
 LOOKUP_S = 2.0
 LOST_AFTER = 3  # rounds in a row in which no actor and not even Ray itself answered
 NAME_FREE_S = 30.0
@@ -114,7 +115,8 @@ class Host:
         self.own_ray: list[psutil.Process] = []  # the processes of a Ray that we have started
         self._names: list[tuple[str, str]] = []
         self._eyes: list[Eye] = []
-        self._spared_for: list[int | None] = []  # the actors' processes when the last spare was asked for
+        self._spared_for: list[int | None] = []  # the actors' processes when the reserve was last seen to
+        self._rounds = 0
 
     async def prepare(self) -> None:
         """Migrations, the installation's name and shards, before anybody may own one."""
@@ -218,11 +220,14 @@ class Host:
                 process.kill()
 
     def _keep_spare(self) -> None:
-        """One process more, once the last spare has become an actor that answers: before, it would be in its way."""
+        """Soon after the last spare has become an actor that answers, and not before: it would be in its way."""
+        self._rounds += 1
+        if self._config.ray_address is not None:
+            return  # who keeps it keeps its reserve
         pids = [eye.pid for eye in self._eyes]
-        if self._config.ray_address is None and None not in pids and pids != self._spared_for:
+        if None not in pids and (pids != self._spared_for or self._rounds % SPARE_ROUNDS == 0):
             self._spared_for = pids
-            spare.start()
+            spare.keep()
 
     async def _look(self, eye: Eye) -> bool:
         """Whether Ray answers for this actor; one that is dead for good is created again."""
@@ -273,8 +278,8 @@ def _has_ended(process: psutil.Process) -> bool:
         return True
 
 
-async def run(config: HostConfig) -> int:
-    """Prepare, create, say so on standard output, watch. The exit code of the process."""
+async def run(config: HostConfig, told: TextIO) -> int:
+    """Prepare, create, say so to whoever started us, watch. The exit code of the process."""
     host = Host(config)
     stopped = asyncio.Event()
     preparing = asyncio.create_task(host.prepare())
@@ -290,8 +295,8 @@ async def run(config: HostConfig) -> int:
     except NotCreated:
         host.end_actors()
         raise
-    sys.stdout.write(json.dumps(addresses) + "\n")
-    sys.stdout.flush()
+    told.write(json.dumps(addresses) + "\n")
+    told.flush()
     watching = asyncio.create_task(host.watch())
     await asyncio.wait({watching, asyncio.create_task(stopped.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if stopped.is_set():
@@ -308,8 +313,12 @@ async def run(config: HostConfig) -> int:
 def main(encoded: str) -> int:
     """Entry of the process; ``encoded`` is the JSON of a `HostConfig`."""
     config = msgspec.json.decode(encoded, type=HostConfig)
+    # Standard output is for one line of ours. Ray prints there when an actor dies; that would be taken for the line,
+    # and later nobody reads it, so that one day a print would wait for ever.
+    told = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
-        return asyncio.run(run(config))
+        return asyncio.run(run(config, told))
     except NotCreated as error:
         log.error("could not start", error=str(error))
         return 1

@@ -10,22 +10,29 @@ from __future__ import annotations
 from threading import Thread
 from typing import Any
 
+import psutil
 import ray
 import structlog
 
 log = structlog.get_logger()
 
+IDLE = "ray::IDLE"  # what Ray calls a process that nobody has
 KEPT_S = 365 * 86_400
 ANSWER_S = 5.0
 
 
-def start() -> None:
-    """Have one more process started on every node. Returns at once: Ray may be slow to answer, or not answer."""
-    Thread(target=_start, name="spare", daemon=True).start()
-
-
-def _start() -> None:
+def keep() -> None:
+    """Have one started unless there is one. Returns at once: Ray may be slow to answer, or not answer."""
     try:
+        Thread(target=_keep, name="spare", daemon=True).start()
+    except RuntimeError as error:  # no thread to be had
+        log.warning("no process in reserve", error=repr(error))
+
+
+def _keep() -> None:
+    try:
+        if any(process.name() == IDLE for process in psutil.Process().children(recursive=True)):
+            return
         for node in ray.nodes():
             if node["Alive"]:
                 _ask(f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}")

@@ -181,7 +181,13 @@ class Supervisor:
             password_file=self._share_password(dsn),
         )
         self._cluster = Child("cluster", ["_cluster"], self._environment(host=msgspec.json.encode(host).decode()))
-        self._facts |= json.loads(await self._cluster.start())
+        line = await self._cluster.start()
+        try:
+            self._facts |= json.loads(line)
+        except ValueError:
+            # Nobody would know where its Ray is.
+            await self._cluster.kill()
+            raise StartError(f"The cluster process says {line!r} instead of where it is.") from None
 
     def _share_password(self, dsn: str) -> str | None:
         """The file in which the actors find the DSN's password, for Ray keeps what they are constructed with.

@@ -156,6 +156,7 @@ class PostgresJournal:
                 yield await self._verified_page(shard, rows)
         finally:
             reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)  # it may have failed meanwhile
 
     async def _verified_page(self, shard: str, rows: Sequence[asyncpg.Record]) -> list[Snapshot]:
         """The older generation is read only where the newer is damaged: a recovery has a hundred thousand entities."""

@@ -78,7 +78,7 @@ class Cluster:
         monkeypatch.setattr(transport, "find_actor", self._find)
         monkeypatch.setattr(ray, "kill", self._kill)
         monkeypatch.setattr(actor_classes, "create", self._create)
-        monkeypatch.setattr(spare, "start", self._start_spare)
+        monkeypatch.setattr(spare, "keep", self._keep_spare)
         monkeypatch.setattr(os, "kill", lambda pid, number: self.signalled.append(pid))
 
     def joins_another_ray(self) -> None:
@@ -96,7 +96,7 @@ class Cluster:
         self.configs.append(config.encoded())
         return self.handles[name]
 
-    def _start_spare(self) -> None:
+    def _keep_spare(self) -> None:
         self.spares += 1
 
     def _kill(self, handle: Handle, *, no_restart: bool) -> None:

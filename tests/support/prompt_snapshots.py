@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from actors import snapshots
+from actors import shard_memory, snapshots
 
 
 @contextmanager
@@ -15,4 +15,5 @@ def prompt_snapshots() -> Iterator[None]:
     """Entities are written by the flushes that follow their change; nothing is left alone for a while first."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(snapshots, "WAIT_MS", 0)
+        monkeypatch.setattr(shard_memory, "SLICE", 1)  # others go on between any two
         yield

@@ -100,5 +100,5 @@ async def test_an_account_whose_row_is_lost_is_not_begun_by_a_sum() -> None:
     shard.tail = 3
     del shard.journal[1], shard.journal[2]  # cut away long ago
     del shard.entities["account", stock.account_of("tea")]
-    with pytest.raises(Corrupt):
+    with pytest.raises(Corrupt, match="goes on in record"):
         await read_back(database, StockCore())

@@ -27,6 +27,7 @@ async def test_silence_is_an_unknown_outcome_and_an_answer_is_none_of_its_busine
     await pass_time(1.0)
     later = call()
     answered.set_result("yes")
+    assert answered not in silence._until_s
     failed.set_exception(ZeroDivisionError())
     await pass_time(TIMEOUT_S - 1.5)
     assert (told[0], type(told[1]), len(told)) == ("yes", ZeroDivisionError, 2)

@@ -27,6 +27,7 @@ class Children:
     def __init__(self) -> None:
         self.started: list[Child] = []
         self.failures: list[Exception] = []
+        self.nonsense: list[str] = []  # said by the next ones instead of where they are
 
     def __call__(self, name: str, arguments: list[str], environment: dict[str, str]) -> Child:
         return Child(self, name, environment)
@@ -47,6 +48,8 @@ class Child:
             raise self._siblings.failures.pop()
         self.running = True
         self._siblings.started.append(self)
+        if self._siblings.nonsense:
+            return self._siblings.nonsense.pop()
         return '{"ray_address": "r", "dashboard_url": "d"}' if self.name == "cluster" else "http://shop"
 
     async def stop(self) -> None:
@@ -119,6 +122,18 @@ async def test_a_part_that_cannot_be_started_again_is_tried_until_it_can(
         await eventually(all_run_again, f"{name} started again")
     assert [entry["error"] for entry in logged if "error" in entry] == ["unforeseen", "no process to be had"]
     assert [child.name for child in children.started[2:]] == (["cluster", "api"] if name == "cluster" else ["api"])
+    await instance.stop()
+
+
+async def test_a_cluster_that_does_not_say_where_it_is_does_not_stay(children: Children, tmp_path: Path) -> None:
+    """An API would look for the former one's Ray for ever."""
+    instance = Instance(tmp_path)
+    await instance.start()
+    children.nonsense = ["(raylet) A worker died"]
+    children.named("cluster")[0].running = False
+    await eventually(lambda: _so(len(children.named("cluster")) == 3), "another cluster")
+    await eventually(lambda: _so(children.named("api")[-1].running), "its API")
+    assert [child.running for child in children.named("cluster")] == [False, False, True]
     await instance.stop()
 
 
