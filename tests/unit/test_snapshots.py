@@ -72,6 +72,20 @@ def test_a_replay_is_bounded_when_large_batches_touch_ever_new_entities() -> Non
     assert worst <= MOST_REPLAYED
 
 
+def test_a_replay_is_bounded_when_wide_baskets_touch_very_many_entities() -> None:
+    """Baskets of thirty lines on 300,000 SKUs: each flush of 10,000 events touches all of them."""
+    queue, worst, tail, events = SnapshotQueue(), 0, 1, 10_000
+    keys = [("box", str(n)) for n in range(300_000)]
+    for seq in range(1, 17):
+        for key in keys:
+            queue.dirty(key, seq)
+        due = queue.due(events, at_ms=0)
+        tail = max(tail, queue.tail(seq))
+        queue.written([Snapshot(key, seq, b"") for key in due])
+        worst = max(worst, (seq + 1 - tail) * events)
+    assert worst <= MOST_REPLAYED
+
+
 def test_no_flush_is_a_pause_and_what_one_leaves_undone_the_next_ones_do() -> None:
     """A hundred thousand wait after a recovery. A round's worth of events comes in large flushes, then next to none."""
     queue, written = SnapshotQueue(), 0

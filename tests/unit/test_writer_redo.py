@@ -7,19 +7,23 @@ from typing import Any
 import asyncpg
 import pytest
 
+from actors.snapshots import WAIT_MS
 from domain.messages import REJECTED
 from domain.order import OrderStateRow
 from tests.support.virtual_time import idle, virtual_time
 from tests.unit.toy_shard import (
     POISON,
+    SHARD,
     TOO_LITTLE,
     Add,
     Asked,
     Box,
+    Clock,
     Look,
     Owner,
     Peek,
     Place,
+    Remove,
     Ring,
     Total,
     Toy,
@@ -209,3 +213,21 @@ async def test_who_finds_out_what_was_refused_takes_nothing_from_its_heir() -> N
     assert asked.replies == []
     assert await answers(heir.add("a", 5)) == [Total(5)]
     assert not heir.left.is_set()
+
+
+@virtual_time
+async def test_what_ended_and_began_again_in_one_batch_has_the_row_it_had() -> None:
+    """Its heir writes over the row. Taken for new, it would be refused, and with it everything, by every heir."""
+    database, clock = ToyDatabase(), Clock()
+    owner = await started(database, clock)
+    await owner.add("A").answer()
+    clock.now_ms += WAIT_MS
+    await answers(owner.add("b"))
+    await answers(owner.add("b"))
+    assert ("box", "A") in database.shards[SHARD].entities
+    await answers(*await in_one_batch(owner, Remove(command_id=new_id(), name="A"), add("A", 3)))
+    await owner.crash()
+    heir = await started(database, clock)
+    assert await answers(heir.add("A")) == [Total(4)]
+    assert await answers(heir.add("A")) == [Total(5)]
+    assert dict(heir.writer.world) == database.full_replay
