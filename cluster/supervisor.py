@@ -64,6 +64,7 @@ class Child:
         self._arguments = arguments
         self._environment = os.environ | environment
         self.process: asyncio.subprocess.Process | None = None
+        self._rest: asyncio.Task[None] | None = None  # a reference: the loop keeps none
 
     async def start(self) -> str:
         """Start it, and return its first line of standard output: it is up. `StartError` if it ends instead.
@@ -93,6 +94,7 @@ class Child:
         if not line:
             code = await process.wait()
             raise StartError(f"The {self.name} process ended while starting (exit code {code}); see the log above.")
+        self._rest = asyncio.create_task(_let_pass(process.stdout))
         return line.decode().strip()
 
     @property
@@ -116,6 +118,12 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             await self.process.wait()
+
+
+async def _let_pass(output: asyncio.StreamReader) -> None:
+    """What Ray prints in a driver when an actor dies is in its logs too. Unread, it would one day stop who prints."""
+    while await output.read(65_536):
+        pass
 
 
 class Supervisor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import sys
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -123,6 +124,20 @@ async def test_a_part_that_cannot_be_started_again_is_tried_until_it_can(
     assert [entry["error"] for entry in logged if "error" in entry] == ["unforeseen", "no process to be had"]
     assert [child.name for child in children.started[2:]] == (["cluster", "api"] if name == "cluster" else ["api"])
     await instance.stop()
+
+
+async def test_what_a_part_prints_later_does_not_stop_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a pipe holds, and nobody wants to know it."""
+    done, program = tmp_path / "done", tmp_path / "part"
+    program.write_text(f"#!/bin/sh\necho ready\nhead -c 2000000 /dev/zero\ntouch {done}\nexec sleep 60\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    child = supervisor.Child("api", [], {})
+    assert await child.start() == "ready"
+    try:
+        await eventually(lambda: _so(done.exists()), "all printed")
+    finally:
+        await child.kill()
 
 
 async def test_a_cluster_that_does_not_say_where_it_is_does_not_stay(children: Children, tmp_path: Path) -> None:
