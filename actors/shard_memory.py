@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -50,9 +49,13 @@ class ShardMemory:
         self.world.clear()
         self._snapshots = SnapshotQueue()
         seqs: dict[Key, tuple[int, int]] = {}
-        async with aclosing(journal.awake(self._shard)) as pages:
-            async for page in pages:
+        pages = journal.awake(self._shard)
+        async for page in pages:
+            try:
                 self._load(page, seqs)
+            except Exception:
+                await pages.aclose()  # with the page that it reads ahead
+                raise
         records = await journal.records(self._shard, lease.tail, lease.head)
         touched = self._by_entity(records, seqs)
         unknown = [key for key in touched if key not in seqs] if self._core.sleeps else []

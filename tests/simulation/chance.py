@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import actors
+import actors.shard_memory
 import actors.snapshots
 import actors.timers
 import domain.ledger
@@ -51,6 +52,7 @@ class _Chance:
 CHANCE = _Chance()
 
 _LONG = [
+    (actors.shard_memory, "SLICE", 1),
     (actors.snapshots, "WAIT_MS", SNAPSHOT_WAIT_MS),
     (actors.timers, "GRACE_MS", GRACE_MS),
     (actors.timers, "JUMP_MS", JUMP_MS),

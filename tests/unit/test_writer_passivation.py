@@ -234,6 +234,35 @@ async def test_what_was_read_before_the_world_was_rebuilt_is_read_again() -> Non
     assert database.totals() == {"a": 7}
 
 
+@virtual_time
+async def test_what_is_read_while_the_world_is_rebuilt_is_read_again() -> None:
+    """Under the epoch that the rebuilding has taken, but before it decides anew and the entity changes and rests."""
+    database = asleep("a", "k")
+    owner = await started(database)
+    written = owner.wire.stop("append")
+    refused = owner.add("b", rows=(POISON,))
+    await written.reached.wait()
+    first = owner.wire.stop("entities", way="answer")
+    one = owner.add("a")
+    await first.reached.wait()
+    two = owner.add("k")  # waits for the reading under way
+    await idle()
+    owner.wire.plan("records", idle)  # the first time, to find the command that is refused
+    rebuilding = owner.wire.stop("records")
+    written.open()
+    quick = owner.add("k", 1, rest=True)  # queued when the batch is refused, so decided with it
+    await rebuilding.reached.wait()
+    second = owner.wire.stop("entities", way="answer")
+    first.open()
+    await second.reached.wait()
+    rebuilding.open()
+    assert await answers(refused, quick) == [REJECTED, Total(6)]
+    await idle()
+    second.open()
+    assert await answers(one, two) == [Total(6), Total(7)]
+    assert database.totals() == {"a": 6, "k": 7}
+
+
 # ── any order of events ─────────────────────────────────────────────────────────────────────────────────
 
 NAMES = st.sampled_from("abc")
