@@ -258,7 +258,11 @@ class Supervisor:
 
     def _is_dead(self, postgres: EmbeddedPostgres) -> bool:
         """Whether it has ended, or will never serve again by itself."""
-        if not postgres.stuck:
+        try:
+            if not postgres.stuck:
+                self._at_work_s = time.monotonic()
+        except Exception:  # nobody supervises the supervisor
+            log.exception("could not look after Postgres")
             self._at_work_s = time.monotonic()
         return not postgres.running or time.monotonic() - self._at_work_s > STUCK_S
 
