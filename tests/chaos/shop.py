@@ -200,7 +200,10 @@ async def opened(folder: Path, keep: Path | None = None) -> AsyncIterator[Shop]:
             await asyncio.to_thread(shop.start)
             yield shop
         finally:
-            await asyncio.shield(asyncio.to_thread(shop.close))
-            if keep is not None:
-                shutil.copytree(data_dir, keep / data_dir.name)
-                shutil.copy(shop.log, keep)
+            try:
+                await asyncio.shield(asyncio.to_thread(shop.close))
+            finally:
+                # Most of all when it could not be stopped, because it has ended: the log says why.
+                if keep is not None:
+                    shutil.copytree(data_dir, keep / data_dir.name)
+                    shutil.copy(shop.log, keep)
