@@ -37,7 +37,8 @@ RESTART_PAUSE_S = 0.5
 INSTANCE_FILE = "instance.json"
 PASSWORD_FILE = "postgres.password"
 LOOK_S = 0.2
-STUCK_S = 10.0  # a Postgres that starts is without a process at work for a moment, too
+STUCK_LOOK_S = 2.0  # between two looks, each of which goes through all processes of the machine
+STUCK_LOOKS = 5  # in a row: a Postgres that starts is without a process at work for a moment, too
 
 
 class StartError(Exception):
@@ -146,7 +147,8 @@ class Supervisor:
         self._api: Child | None = None
         self._facts: dict[str, Any] = {}
         self._run = secrets.token_hex(8)
-        self._at_work_s = time.monotonic()  # when Postgres was last seen to serve or recover
+        self._next_look_s = 0.0
+        self._stuck_looks = 0
 
     async def run(self, dsn: str) -> None:
         """Serve until SIGINT or SIGTERM."""
@@ -244,7 +246,11 @@ class Supervisor:
     async def _keep(self, dsn: str) -> None:
         """Start again what dies, until told to stop."""
         while not self._stopping.is_set():
-            dead = self._dead()
+            try:
+                dead = self._dead()
+            except Exception:  # nobody supervises the supervisor: the next look may do better
+                log.exception("could not look after the parts")
+                dead = []
             if not dead:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), LOOK_S)
@@ -258,13 +264,10 @@ class Supervisor:
 
     def _is_dead(self, postgres: EmbeddedPostgres) -> bool:
         """Whether it has ended, or will never serve again by itself."""
-        try:
-            if not postgres.stuck:
-                self._at_work_s = time.monotonic()
-        except Exception:  # nobody supervises the supervisor
-            log.exception("could not look after Postgres")
-            self._at_work_s = time.monotonic()
-        return not postgres.running or time.monotonic() - self._at_work_s > STUCK_S
+        if postgres.running and time.monotonic() >= self._next_look_s:
+            self._next_look_s = time.monotonic() + STUCK_LOOK_S
+            self._stuck_looks = self._stuck_looks + 1 if postgres.stuck else 0
+        return not postgres.running or self._stuck_looks >= STUCK_LOOKS
 
     async def _restart(self, dsn: str, dead: Sequence[str]) -> None:
         """Postgres comes back under its old address. Without Ray the API is started anew too: it is its driver."""
@@ -273,8 +276,8 @@ class Supervisor:
             if "postgres" in dead:
                 assert self._postgres is not None
                 # In this thread, and blocking it for a second: the server lives as long as its thread does.
+                self._stuck_looks = 0
                 self._postgres.restart()
-                self._at_work_s = time.monotonic()
             if "cluster" in dead:
                 # Whoever it serves waits for actors of a Ray that is gone, and so would an orderly stop.
                 await self._api.kill()

@@ -114,7 +114,6 @@ class EmbeddedPostgres:
         if self._process is not None and self.running:
             self._process.kill()
             self._process.wait()
-        self._end_leftovers()
         return self.start()
 
     def stop(self) -> None:
