@@ -9,7 +9,7 @@ damaged record or snapshot is named, never half-applied. Is told everything; dec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -18,6 +18,7 @@ import asyncpg
 
 from domain.messages import Key
 from domain.order import OrderEventRow, OrderRow, OrderStateRow, OutboxRow
+from persistence.columns import numbers, texts
 from persistence.outages import OUTAGES
 from persistence.sql import sql
 
@@ -211,9 +212,19 @@ _ARGUMENTS = 44
 _APPEND = f"SELECT append_flush({', '.join(f'${n}' for n in range(1, _ARGUMENTS + 1))})"
 
 
-def _columns(rows: Sequence[Any], width: int) -> list[list[Any]]:
-    """Rows of fields as columns of values, for unnest()."""
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+# How the columns of each table go: texts and numbers as one text each, bytes as an array.
+_SNAPSHOT = (texts, texts, list, numbers, numbers, numbers)
+_DELETED = (texts, texts)
+_ORDER = (texts, texts, texts, texts, texts, texts, numbers, numbers, texts, numbers)
+_STATE = (texts, numbers, texts, texts, numbers, texts, numbers)
+_EVENT = (texts, numbers, numbers, texts, texts, texts)
+_OUTBOX = (texts, numbers, texts, texts)
+
+
+def _columns(rows: Sequence[Any], forms: Sequence[Callable[[Sequence[Any]], Any]]) -> list[Any]:
+    """Rows of fields as columns."""
+    columns = zip(*rows, strict=True) if rows else ((),) * len(forms)
+    return [form(column) for form, column in zip(forms, columns, strict=True)]
 
 
 def _arguments(epoch: int, flush: Flush) -> list[Any]:
@@ -232,13 +243,13 @@ def _arguments(epoch: int, flush: Flush) -> list[Any]:
         flush.event_count,
         flush.events,
         record_crc(flush.shard, seq, flush.at_ms, flush.events),
-        *_columns(snapshots, 6),
-        *_columns(flush.deleted, 2),
-        *_columns(rows.orders, 10),
-        *_columns(rows.newest_states(), 7),
-        *_columns(rows.events, 6),
-        *_columns(rows.outbox, 4),
-        rows.referred(),
+        *_columns(snapshots, _SNAPSHOT),
+        *_columns(flush.deleted, _DELETED),
+        *_columns(rows.orders, _ORDER),
+        *_columns(rows.newest_states(), _STATE),
+        *_columns(rows.events, _EVENT),
+        *_columns(rows.outbox, _OUTBOX),
+        texts(rows.referred()),
     ]
 
 

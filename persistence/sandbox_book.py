@@ -1,19 +1,21 @@
 """The sandbox gateway's book in Postgres.
 
-Owns the calls of the SQL functions of migrations 0002 and 0006 and the one row of 0005: no rule of the gateway is here.
+Owns the calls of the SQL functions of migrations 0002 and 0008 and the one row of 0005: no rule of the gateway is here.
 Promises that an append is written by one autocommit statement, whose constraints arbitrate between instances.
 Told a pool; never holds a connection between calls. The composition root hands it to the sandbox.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from operator import attrgetter
+from typing import Any
 
 import asyncpg
 
 from domain.payments import BookEntry
+from persistence.columns import Unwritable, numbers, texts, texts_or_none
 from persistence.outages import OUTAGES
 
 _RECALL = "SELECT * FROM sandbox_recall($1, $2)"
@@ -28,6 +30,12 @@ _KEEP_SETTINGS = """
     ON CONFLICT ON CONSTRAINT sandbox_settings_pkey
     DO UPDATE SET run = excluded.run, mode = excluded.mode, latency_ms = excluded.latency_ms
 """
+
+# How the columns go to `sandbox_add`, in the order of `BookEntry`.
+_FORMS: tuple[Callable[[Sequence[Any]], Any], ...] = (
+    texts, numbers, texts, texts, texts, texts, texts_or_none,
+    texts, numbers, texts, texts, texts_or_none, list, numbers,
+)  # fmt: skip
 
 _row_of = attrgetter(*(field for field in BookEntry.__struct_fields__ if field != "seq"))
 
@@ -52,8 +60,8 @@ class SandboxBook:
         columns = list(zip(*sorted(map(_row_of, entries)), strict=True))
         async with self._connection() as connection:
             try:
-                await connection.execute(_ADD, *columns)
-            except asyncpg.UniqueViolationError:
+                await connection.execute(_ADD, *(form(column) for form, column in zip(_FORMS, columns, strict=True)))
+            except (asyncpg.UniqueViolationError, Unwritable):
                 return {row[0] for row in await connection.fetch(_APPEND, *columns)}
         return {entry.payment_id for entry in entries}
 

@@ -167,6 +167,7 @@ BAD = {
     "outbox twice": [message(1)],
     "outbox twice in one": [message(1, 3), message(1, 3)],
     "nul": [order(3, owner="\x00")],
+    "separator": [order(3, owner="a\x1fb")],
 }
 
 

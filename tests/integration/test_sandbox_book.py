@@ -92,6 +92,13 @@ async def test_a_fact_comes_back_as_it_was_written(book: SandboxBook) -> None:
     assert msgspec.structs.replace(by_payment, seq=0) == FACT
 
 
+async def test_a_token_with_a_control_character_is_written_as_it_is(book: SandboxBook) -> None:
+    """Whatever a buyer sends is the gateway's to judge; here it parts columns, so it goes the slower way."""
+    odd = [fact(payment_id=f"pay_{i}", idempotency_key=None, token=token) for i, token in enumerate(["\x1f", "\x1e"])]
+    assert await book.append(odd) == {"pay_0", "pay_1"}
+    assert [entry.token for entry in await book.recall(["pay_0", "pay_1"], [])] == ["\x1f", "\x1e"]
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)
 @given(times_ms=st.lists(st.integers(0, 4_102_444_800_000), min_size=1, max_size=50))
 def test_times_keep_their_millisecond(database: str, times_ms: list[int]) -> None:

@@ -19,6 +19,7 @@ import msgspec
 
 from domain.messages import Key
 from domain.order import OrderEventRow, OrderRow, OrderStateRow, OutboxRow
+from persistence.columns import ABSENT, SEPARATOR
 from persistence.journal import (
     RECOVERY_PAGE,
     REFUSALS,
@@ -152,9 +153,13 @@ def _check(holds: bool, what: str) -> None:
         raise asyncpg.CheckViolationError(what)
 
 
+_UNWRITABLE = {"\x00", SEPARATOR, ABSENT}
+
+
 def _encodable(row: Any) -> None:
     for value in msgspec.structs.astuple(row):
-        if (isinstance(value, str) and "\x00" in value) or (isinstance(value, int) and value.bit_length() > 63):
+        unwritable = isinstance(value, str) and not _UNWRITABLE.isdisjoint(value)
+        if unwritable or (isinstance(value, int) and value.bit_length() > 63):
             raise asyncpg.DataError(f"{value!r} is nothing that Postgres can hold")
 
 
