@@ -39,8 +39,12 @@ class KeyRing:
 
     async def key(self, subject: str) -> DataKey:
         """The subject's key, made if it has none, to seal under."""
-        cached = self._cached(subject)
-        return cached if cached is not None else (await self.keys((subject,)))[subject]
+        key = self._cached(subject)
+        while key is None:
+            # None once more: it was erased by somebody between the insert and the look.
+            erasures, claim = self._erasures, self._claims.submit((subject, True))
+            key = self._taken(subject, await claim, erasures)
+        return key
 
     async def keys(self, subjects: Iterable[str]) -> dict[str, DataKey]:
         """A key for every subject, made where it has none, to seal under."""
@@ -90,12 +94,19 @@ class KeyRing:
             erasures = self._erasures
             claims = [self._claims.submit((subject, create)) for subject in missing]
             for subject, claimed in zip(missing, await asyncio.gather(*claims), strict=True):
-                if claimed is not None:
-                    key = claimed if isinstance(claimed, DataKey) else self._master.unwrap(subject, claimed)
+                key = self._taken(subject, claimed, erasures)
+                if key is not None:
                     found[subject] = key
-                    if erasures == self._erasures:
-                        self._remember(subject, key)
         return found
+
+    def _taken(self, subject: str, claimed: DataKey | bytes | None, erasures: int) -> DataKey | None:
+        """What a claim brought. It is remembered unless a key was erased since: it may be that one."""
+        if claimed is None:
+            return None
+        key = claimed if isinstance(claimed, DataKey) else self._master.unwrap(subject, claimed)
+        if erasures == self._erasures:
+            self._remember(subject, key)
+        return key
 
     async def _claim(self, batch: list[tuple[str, bool]]) -> list[DataKey | bytes | None]:
         """Each subject's key: the one just made for it, else the stored one, still wrapped (it may not open)."""
