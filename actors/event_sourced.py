@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -163,9 +163,10 @@ class EventSourced:
         for _ in range(min(len(self._queue), TURN_COMMANDS, self._room)):
             command, ticket = self._queue.popleft()
             if self._memory.absent(command):
-                self._park(command, ticket)
+                self._parked.append((command, ticket))
             else:
                 self._handle(command, ticket)
+        self._read_parked()
 
     def _handle(self, command: Command, ticket: Ticket) -> None:
         """One command: decide, evolve at once, note what to write and whom to tell. No await in here."""
@@ -316,29 +317,25 @@ class EventSourced:
 
     # ── what has left memory ────────────────────────────────────────────────────────────────────────────
 
-    def _park(self, command: Command, ticket: Ticket) -> None:
-        """Put the command off until its entities are read."""
-        self._parked.append((command, ticket))
-        if self._reading is None or self._reading.done():
-            # One reader at a time: of two, the slower would bring back what the other's command has changed.
-            self._reading = asyncio.create_task(self._handle_parked())
+    def _read_parked(self) -> None:
+        """Read for as many parked commands as there is room for. One reader at a time: of two, the slower would
+        bring back what the other's command has changed."""
+        if self._parked and self._room and (self._reading is None or self._reading.done()):
+            self._reading = asyncio.create_task(self._handle_parked(self._parked[: self._room]))
             self._reading.add_done_callback(self._read)
 
-    async def _handle_parked(self) -> None:
-        while self._parked:
-            parked = list(self._parked)
-            keys = list({key: None for command, _ in parked for key in self._memory.absent(command)})
-            epoch, redoing = self.lease.epoch, self._redoing
-            snapshots, damaged = await read_entities(self._journal, self.shard, keys)
-            del self._parked[: len(parked)]
-            if redoing or self._redoing or self.lease.epoch != epoch:
-                # The world is, or was, rebuilt meanwhile: what was read may be older than it.
-                self._queue.extendleft(reversed(parked))
-            else:
-                self._memory.load_absent(snapshots)
-                self._handle_with(set(keys), damaged, parked)
-                self._memory.let_unchanged_rest(keys, self._gathering)
-            self._wake.set()
+    async def _handle_parked(self, parked: Sequence[tuple[Command, Ticket]]) -> None:
+        keys = list({key: None for command, _ in parked for key in self._memory.absent(command)})
+        epoch = self.lease.epoch
+        snapshots, damaged = await read_entities(self._journal, self.shard, keys)
+        del self._parked[: len(parked)]
+        if self._redoing or self.lease.epoch != epoch:
+            # The world is, or was, rebuilt meanwhile: what was read may be older than it.
+            self._queue.extendleft(reversed(parked))
+        else:
+            self._memory.load_absent(snapshots)
+            self._handle_with(set(keys), damaged, parked)
+            self._memory.let_unchanged_rest([snapshot.key for snapshot in snapshots], self._gathering)
 
     def _handle_with(self, read: set[Key], damaged: set[Key], parked: Iterable[tuple[Command, Ticket]]) -> None:
         again = []
@@ -354,6 +351,6 @@ class EventSourced:
         self._queue.extendleft(reversed(again))
 
     def _read(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
+        if not task.cancelled():
             self._broken = task.exception()
             self._wake.set()
