@@ -147,6 +147,7 @@ class Supervisor:
         self._api: Child | None = None
         self._facts: dict[str, Any] = {}
         self._run = secrets.token_hex(8)
+        self._next_try_s = 0.0
         self._next_look_s = 0.0
         self._stuck_looks = 0
 
@@ -191,7 +192,7 @@ class Supervisor:
             password_file=self._share_password(dsn),
         )
         self._cluster = Child("cluster", ["_cluster"], self._environment(host=msgspec.json.encode(host).decode()))
-        line = await self._cluster.start()
+        line = await self._started(self._cluster)
         try:
             self._facts |= json.loads(line)
         except ValueError:
@@ -226,7 +227,23 @@ class Supervisor:
             "settings": self._settings.model_dump_json(),
         }
         self._api = Child("api", ["_api"], self._environment(api=json.dumps(api)))
-        self._facts["url"] = await self._api.start()
+        self._facts["url"] = await self._started(self._api)
+
+    async def _started(self, child: Child) -> str:
+        """Its first line. What it rests on is looked after meanwhile: it would wait in vain for as long as it can."""
+        starting = asyncio.ensure_future(child.start())
+        try:
+            while not (await asyncio.wait({starting}, timeout=LOOK_S))[0]:
+                self._keep_postgres()
+                if child is self._api and self._cluster is not None and not self._cluster.running:
+                    raise StartError("The cluster process ended while the api process was starting; see the log above.")
+            return starting.result()
+        except Exception:
+            await child.kill()  # whoever is told to stop meanwhile stops it in order
+            raise
+        finally:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
 
     def _environment(self, **config: str) -> dict[str, str]:
         """A child's configuration goes by its environment: other users cannot read it, unlike arguments."""
@@ -246,11 +263,8 @@ class Supervisor:
     async def _keep(self, dsn: str) -> None:
         """Start again what dies, until told to stop."""
         while not self._stopping.is_set():
-            try:
-                dead = self._dead()
-            except Exception:  # nobody supervises the supervisor: the next look may do better
-                log.exception("could not look after the parts")
-                dead = []
+            self._keep_postgres()
+            dead = [child.name for child in (self._cluster, self._api) if child is not None and not child.running]
             if not dead:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), LOOK_S)
@@ -258,37 +272,41 @@ class Supervisor:
             log.error("a part has died, starting it again", parts=dead)
             await self._unless_stopped(self._restart(dsn, dead))
 
-    def _dead(self) -> list[str]:
-        parts = [child.name for child in (self._cluster, self._api) if child is not None and not child.running]
-        return ["postgres", *parts] if self._postgres is not None and self._is_dead(self._postgres) else parts
-
-    def _is_dead(self, postgres: EmbeddedPostgres) -> bool:
-        """Whether it has ended, or will never serve again by itself."""
-        if postgres.running and time.monotonic() >= self._next_look_s:
-            self._next_look_s = time.monotonic() + STUCK_LOOK_S
-            self._stuck_looks = self._stuck_looks + 1 if postgres.stuck else 0
-        return not postgres.running or self._stuck_looks >= STUCK_LOOKS
-
     async def _restart(self, dsn: str, dead: Sequence[str]) -> None:
-        """Postgres comes back under its old address. Without Ray the API is started anew too: it is its driver."""
+        """Without Ray the API is started anew too: it is its driver."""
         assert self._api is not None
         try:
-            if "postgres" in dead:
-                assert self._postgres is not None
-                # In this thread, and blocking it for a second: the server lives as long as its thread does.
-                self._stuck_looks = 0
-                self._postgres.restart()
             if "cluster" in dead:
                 # Whoever it serves waits for actors of a Ray that is gone, and so would an orderly stop.
                 await self._api.kill()
                 await self._start_cluster(dsn)
-            if "cluster" in dead or "api" in dead:
-                await self._start_api(dsn)
-                self._write_instance(dsn)
+            await self._start_api(dsn)
+            self._write_instance(dsn)
         except Exception as error:  # whatever it is: nobody else would try again
-            expected = isinstance(error, StartError | EmbeddedPostgresError)
-            log.error("could not start", error=str(error), exc_info=not expected)
+            _could_not(error)
             await asyncio.sleep(RESTART_PAUSE_S)
+
+    def _keep_postgres(self) -> None:
+        """Bring it back under its old address if it has ended, or will never serve again by itself.
+
+        In this thread, and blocking it for a second: the server lives as long as its thread does.
+        """
+        if self._postgres is None or time.monotonic() < self._next_try_s:
+            return
+        try:
+            if self._is_dead(self._postgres):
+                log.error("a part has died, starting it again", parts=["postgres"])
+                self._stuck_looks = 0
+                self._postgres.restart()
+        except Exception as error:  # nobody supervises the supervisor: the next try may do better
+            _could_not(error)
+            self._next_try_s = time.monotonic() + RESTART_PAUSE_S
+
+    def _is_dead(self, postgres: EmbeddedPostgres) -> bool:
+        if postgres.running and time.monotonic() >= self._next_look_s:
+            self._next_look_s = time.monotonic() + STUCK_LOOK_S
+            self._stuck_looks = self._stuck_looks + 1 if postgres.stuck else 0
+        return not postgres.running or self._stuck_looks >= STUCK_LOOKS
 
     async def _stop(self) -> None:
         """The API first, so that nobody is cut off in mid-answer by a missing engine."""
@@ -299,6 +317,11 @@ class Supervisor:
             (self._data_dir / name).unlink(missing_ok=True)
         if self._config.ray_address is None:
             shutil.rmtree(ray_temp_dir(self._data_dir), ignore_errors=True)
+
+
+def _could_not(error: Exception) -> None:
+    expected = isinstance(error, StartError | EmbeddedPostgresError)
+    log.error("could not start", error=str(error), exc_info=not expected)
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from cluster import supervisor
 from cluster.host import HostConfig
 from cluster.settings import Settings
 from cluster.supervisor import Supervisor, UpConfig
+from persistence.embedded import EmbeddedPostgresError
 from tests.support.server import eventually
 
 DSN = "postgresql://ada:secret@db/shop"
@@ -28,6 +29,7 @@ class Children:
         self.started: list[Child] = []
         self.failures: list[Exception] = []
         self.nonsense: list[str] = []  # said by the next ones instead of where they are
+        self.slow: asyncio.Event | None = None  # APIs say that they are up when it is set
 
     def __call__(self, name: str, arguments: list[str], environment: dict[str, str]) -> Child:
         return Child(self, name, environment)
@@ -48,6 +50,8 @@ class Child:
             raise self._siblings.failures.pop()
         self.running = True
         self._siblings.started.append(self)
+        if self.name == "api" and self._siblings.slow is not None:
+            await self._siblings.slow.wait()
         if self._siblings.nonsense:
             return self._siblings.nonsense.pop()
         return '{"ray_address": "r", "dashboard_url": "d"}' if self.name == "cluster" else "http://shop"
@@ -66,6 +70,7 @@ class Postgres:
         self.running = True
         self.stuck_looks = 0  # so many looks find it stuck
         self.restarts = 0
+        self.failures: list[Exception] = []  # met by the next restarts
 
     @property
     def stuck(self) -> bool:
@@ -73,6 +78,8 @@ class Postgres:
         return self.stuck_looks >= 0
 
     def restart(self) -> str:
+        if self.failures:
+            raise self.failures.pop()
         self.running, self.stuck_looks = True, 0
         self.restarts += 1
         return DSN
@@ -212,6 +219,52 @@ async def test_a_postgres_that_has_ended_or_never_serves_again_is_started_again(
     await eventually(lambda: _so(postgres.restarts == 2), "another restart")
     await instance.stop()
     assert len(children.started) == 2, "nobody else was started again"
+
+
+async def test_a_postgres_that_cannot_be_started_again_is_tried_until_it_can(
+    children: Children, tmp_path: Path
+) -> None:
+    postgres = Postgres()
+    instance = Instance(tmp_path, postgres=postgres)
+    await instance.start()
+    postgres.failures = [OSError("no space left"), EmbeddedPostgresError("no answer")]
+    with capture_logs() as logged:
+        postgres.running = False
+        await eventually(lambda: _so(postgres.restarts == 1), "a restart")
+    assert [entry["error"] for entry in logged if "error" in entry] == ["no answer", "no space left"]
+    await instance.stop()
+
+
+async def test_a_postgres_that_ends_while_a_part_starts_is_brought_back_meanwhile(
+    children: Children, tmp_path: Path
+) -> None:
+    """The part waits for it, and nobody would be served until it gives up."""
+    postgres = Postgres()
+    instance = Instance(tmp_path, postgres=postgres)
+    await instance.start()
+    children.slow = asyncio.Event()
+    children.named("api")[0].running = False
+    await eventually(lambda: _so(len(children.named("api")) == 2), "another API begun")
+    postgres.running = False
+    await eventually(lambda: _so(postgres.restarts == 1), "a restart")
+    assert not children.slow.is_set()
+    children.slow.set()
+    await instance.stop()
+    assert len(children.named("api")) == 2, "and the part goes on"
+
+
+async def test_an_api_that_waits_for_a_ray_that_is_gone_is_given_up(children: Children, tmp_path: Path) -> None:
+    instance = Instance(tmp_path)
+    await instance.start()
+    children.slow = asyncio.Event()
+    children.named("api")[0].running = False
+    await eventually(lambda: _so(len(children.named("api")) == 2), "another API begun")
+    children.named("cluster")[0].running = False
+    await eventually(lambda: _so(len(children.named("api")) == 3), "an API of another cluster begun")
+    assert [child.running for child in children.named("cluster")] == [False, True]
+    assert [child.running for child in children.named("api")] == [False, False, True]
+    children.slow.set()
+    await instance.stop()
 
 
 async def _so(what: bool) -> bool:
