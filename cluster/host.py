@@ -165,13 +165,17 @@ class Host:
             max_queue=settings.max_queue,
         )
 
-    async def _constructed(self, eye: Eye) -> None:
+    async def _constructed(self, eye: Eye, asks: int = 3) -> None:
+        """A call may get lost, so that it is asked some times."""
         try:
             await asyncio.wait_for(eye.handle.status.remote(), CONSTRUCTION_S)
         except TimeoutError:
             raise NotCreated(f"The actor {eye.name} has not recovered within {CONSTRUCTION_S:g} s.") from None
         except ray.exceptions.RayError as error:
-            raise NotCreated(f"The actor {eye.name} cannot be constructed: {error}") from error
+            if asks == 1 or not isinstance(error, ray.exceptions.ActorUnavailableError):
+                raise NotCreated(f"The actor {eye.name} cannot be constructed: {error}") from error
+            await asyncio.sleep(WATCH_S)
+            await self._constructed(eye, asks - 1)
 
     async def _clear(self, name: str) -> None:
         """End an actor of this name that is there already, unless it is configured as we would configure it."""

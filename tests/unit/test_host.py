@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from cluster import actor_classes, host, transport
 from cluster.watch import HUNG_LOOKS, RECOVERY_LOOKS
-from tests.support.fake_ray import Cluster, unavailable
+from tests.support.fake_ray import Cluster, Remote, unavailable
 from tests.support.virtual_time import virtual_time
 
 
@@ -179,11 +179,36 @@ async def test_an_actor_that_could_not_be_ended_is_tried_again(cluster: Cluster)
     assert cluster.killed == [("cart-0", False), ("stock-0", False)]
 
 
+@virtual_time
+async def test_a_lost_call_to_an_actor_that_comes_up_is_asked_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one lost call would cost a whole start of Ray."""
+    handle = cluster.handles["cart-0"]
+    answer, handle.error = handle.status.remote, unavailable()
+
+    def lost_once() -> asyncio.Future[Any]:
+        lost = answer()
+        handle.error = None
+        return lost
+
+    handle.status = Remote(lost_once)
+    monkeypatch.setattr(transport, "find_actor", _nobody)
+    cluster.host._names = [(name[:-2], name) for name in cluster.handles]
+    await cluster.host.create_actors()
+    assert cluster.created == list(cluster.handles)
+
+
+async def _nobody(name: str, namespace: str) -> Any:
+    raise ValueError(name)
+
+
 @pytest.mark.parametrize(
     ("name", "error", "says"),
     [
         ("stock-0", None, "stock-0 has not recovered within 300 s"),
         ("cart-0", ActorDiedError(), "cart-0 cannot be constructed"),
+        ("cart-0", unavailable(), "cart-0 cannot be constructed"),
     ],
 )
 @virtual_time
@@ -191,11 +216,7 @@ async def test_a_start_ends_when_an_actor_does_not_come_up(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, name: str, error: Exception | None, says: str
 ) -> None:
     """It says which one, instead of waiting for ever."""
-
-    async def nobody(name: str, namespace: str) -> Any:
-        raise ValueError(name)
-
-    monkeypatch.setattr(transport, "find_actor", nobody)
+    monkeypatch.setattr(transport, "find_actor", _nobody)
     cluster.host._names = [(name[:-2], name) for name in cluster.handles]
     cluster.handles[name].silent = True
     cluster.handles[name].error = error
