@@ -12,6 +12,7 @@ import json
 import random
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import aiohttp
 
@@ -26,7 +27,8 @@ ON_SALE = 4  # SKUs at one time, so that they are of several shards
 
 
 class Crowd:
-    """`run` lets so many buyers a second come, until `closing` is set; `ask_all` puts the final question."""
+    """`run` lets so many buyers a second come, until `closing` is set; `ask_all` puts the final question; then those
+    whose payment failed `leave`."""
 
     def __init__(self, url: str, skus: Sequence[str], buyers_per_sku: int) -> None:
         self.histories: dict[str, tuple[str, list[Answer]]] = {}
@@ -40,6 +42,7 @@ class Crowd:
             for sku in skus[first : first + ON_SALE]
         ]  # of each buyer that may come
         self._places = asyncio.Semaphore(MOST_INSIDE)
+        self._unpaid: dict[str, tuple[str, str]] = {}  # checkout and token of a history whose payment has failed
 
     @property
     def answers(self) -> list[Answer]:
@@ -71,6 +74,24 @@ class Crowd:
 
             await asyncio.gather(*(one(name) for name in self.histories))
 
+    async def leave(self, at_once: int) -> None:
+        """Who was told that the payment failed might pay otherwise; until then, or for its time, the units are held.
+        Nobody does: each of these checkouts is canceled, however often that has to be asked for."""
+        places = asyncio.Semaphore(at_once)
+        async with self._session() as session:
+
+            async def one(checkout_id: str, token: str) -> None:
+                url, mine = f"{self._url}/v1/checkouts/{checkout_id}/cancel", {"Cart-Token": token}
+                end_s = time.monotonic() + PATIENCE_S
+                async with places:
+                    while time.monotonic() < end_s:
+                        status, _ = await self._post(session, url, {}, mine)
+                        if status == 200:
+                            return
+                        await asyncio.sleep(PAUSE_S)
+
+            await asyncio.gather(*(one(*unpaid) for unpaid in self._unpaid.values()))
+
     async def _come(self, session: aiohttp.ClientSession, name: str) -> None:
         async with self._places:
             await self._until_final(session, name)
@@ -96,13 +117,18 @@ class Crowd:
     async def _ask(self, session: aiohttp.ClientSession, name: str, sku: str) -> Answer:
         body = {**lines((sku, 1)), **DETAILS, **pay_with()}
         begun_s = time.monotonic()
-        try:
-            async with session.post(
-                f"{self._url}/v1/express-checkouts", json=body, headers={"Idempotency-Key": name}
-            ) as response:
-                found = json.loads(await response.read())
-                status = response.status
-        except (aiohttp.ClientError, OSError, ValueError):
-            return Answer(0, begun_s=begun_s, ended_s=time.monotonic())
+        status, found = await self._post(session, f"{self._url}/v1/express-checkouts", body, {"Idempotency-Key": name})
+        if status == 402:
+            self._unpaid[name] = found["checkout_id"], found["token"]
         order_id = found["order"]["id"] if status == 200 else ""
         return Answer(status, found.get("code", ""), order_id, begun_s, time.monotonic())
+
+    async def _post(
+        self, session: aiohttp.ClientSession, url: str, body: Any, headers: dict[str, str]
+    ) -> tuple[int, dict[str, Any]]:
+        """Status and body; status 0 for no answer."""
+        try:
+            async with session.post(url, json=body, headers=headers) as response:
+                return response.status, json.loads(await response.read())
+        except (aiohttp.ClientError, OSError, ValueError):
+            return 0, {}

@@ -175,6 +175,7 @@ async def _run(shop: Shop, minutes: float, seed: int, spared: set[str], *, lose_
     await coming
     disturbed = list(crowd.answers)
     await crowd.ask_all(AT_ONCE)
+    await crowd.leave(AT_ONCE)
     await asyncio.sleep(AT_REST_S)
     final = await asyncio.to_thread(read, client, skus)
     client.close()
