@@ -59,6 +59,7 @@ class EventSourced:
         self._gathering = Pending()
         self._waiters: dict[bytes, list[Ticket]] = {}
         self._parked: list[tuple[Command, Ticket]] = []
+        self._being_read = 0  # of the parked
         self._reading: asyncio.Task[None] | None = None  # a reference: the loop keeps none
         self._broken: BaseException | None = None  # why reading ended; the writer ends with it
         self._redoing = False  # the world is being rebuilt: nobody may decide on it
@@ -155,7 +156,7 @@ class EventSourced:
     @property
     def _room(self) -> int:
         """Commands that the gathering batch can still take; the end of the flush under way makes room."""
-        return max(0, BATCH_COMMANDS - len(self._gathering.commands))
+        return max(0, BATCH_COMMANDS - len(self._gathering.commands) - self._being_read)
 
     def _decide_queued(self) -> None:
         if self._redoing:
@@ -321,7 +322,9 @@ class EventSourced:
         """Read for as many parked commands as there is room for. One reader at a time: of two, the slower would
         bring back what the other's command has changed."""
         if self._parked and self._room and (self._reading is None or self._reading.done()):
-            self._reading = asyncio.create_task(self._handle_parked(self._parked[: self._room]))
+            parked = self._parked[: self._room]
+            self._being_read = len(parked)
+            self._reading = asyncio.create_task(self._handle_parked(parked))
             self._reading.add_done_callback(self._read)
 
     async def _handle_parked(self, parked: Sequence[tuple[Command, Ticket]]) -> None:
@@ -329,6 +332,7 @@ class EventSourced:
         epoch = self.lease.epoch
         snapshots, damaged = await read_entities(self._journal, self.shard, keys)
         del self._parked[: len(parked)]
+        self._being_read = 0
         if self._redoing or self.lease.epoch != epoch:
             # The world is, or was, rebuilt meanwhile: what was read may be older than it.
             self._queue.extendleft(reversed(parked))

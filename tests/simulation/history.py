@@ -75,6 +75,7 @@ class History:
 
     def reused(self, command: Command, reply: Any) -> None:
         """What the key of an answered command got that came with another body."""
+        self._note("answer", reply.code if isinstance(reply, Refusal) else type(reply).__name__)
         if not isinstance(reply, Refusal) or reply.code != "idempotency_key_reused":
             self._violate("key_reused", f"{type(command).__name__} with another body: {_short(reply)}")
 

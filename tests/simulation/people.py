@@ -40,6 +40,7 @@ TOKENS = (
 )
 BUYER = model.Buyer(b"sealed", "hash")
 HOMES = (model.Address(b"home", "US", "CA", "94107"), model.Address(b"work", "US", "NY", "10001"))
+ABROAD = model.Address(b"abroad", "CA", "QC", "H2X 1Y4")
 PATIENCE_S = 60.0  # of who follows a checkout from its beginning to its end
 ENDED = ("completed", "canceled")
 WAIT_S = (0.05, 1.5)
@@ -173,7 +174,7 @@ class People:
         common: dict[str, Any] = {"command_id": self.new_id(), "fingerprint": KEYED, "checkout_id": checkout_id}
         match self._rng.randrange(6):
             case 5:
-                return model.AmendAddress(**common, address=self._rng.choice(HOMES))
+                return model.AmendAddress(**common, address=self._rng.choice((*HOMES, ABROAD)))
             case 0:
                 return model.CancelOrder(**common, reason="damaged", actor="ops")
             case 1:
@@ -213,7 +214,8 @@ class People:
             )  # fmt: skip
         else:
             command_id = self.new_id()
-            lines = tuple(cart_model.NewLine(line.sku, line.quantity) for line in self._lines())
+            wanted = self._lines() if self._rng.random() < 0.95 else ()
+            lines = tuple(cart_model.NewLine(line.sku, line.quantity) for line in wanted)
             cart_id = self.named("cart", command_id)
             if self._rng.random() < 0.3:
                 point = cart_model.SetOpenCart(command_id=b"", cart_id=cart_id, owner=owner)
@@ -301,6 +303,10 @@ class People:
                 self.spawn(self.insist(model.Cancel(command_id=self.new_id(), **common), 2))
             if rng.random() < 0.2:
                 self.spawn(self.insist(self._in_another_tab(common), 2))
+            if rng.random() < 0.1:
+                seen = await self.ask(model.Read(command_id=b"", checkout_id=checkout.id, owner=owner), 1.0)
+                now = seen.checkout if isinstance(seen, model.CheckoutReply) else checkout
+                await self.insist(self._blunder(now, common), 2)
             reply = await self.insist(command)
             if isinstance(reply, model.CheckoutReply):
                 checkout = reply.checkout
@@ -318,6 +324,40 @@ class People:
         if self._rng.random() < 0.5:
             return model.Complete(command_id=self.new_id(), payments=self._payments(), **common)
         return model.Patch(command_id=self.new_id(), fields=self._fields(), **common)
+
+    def _blunder(self, checkout: model.CheckoutView, common: dict[str, Any]) -> Command:
+        """What a hasty client sends: another total, a sum that does not add up, an old version, what is not sold or not
+        offered, a step that nobody waits for, a checkout that never was."""
+        rng, new = self._rng, self.new_id()
+        card = model.Payment("card", CARD)
+        match rng.randrange(9):
+            case 0:
+                return model.Complete(command_id=new, payments=model.Payments((card,), expected_total=1), **common)
+            case 1:
+                one_too_much = (card, model.Payment("card", CARD, 10**9))
+                return model.Complete(command_id=new, payments=model.Payments(one_too_much), **common)
+            case 2:
+                barter = model.Payments((model.Payment("barter", CARD),))
+                return model.Complete(command_id=new, payments=barter, **common)
+            case 3:
+                return model.Patch(command_id=new, fields=self._fields(), expected_version=0, **common)
+            case 4:
+                return model.Cancel(command_id=new, expected_version=0, **common)
+            case 5:
+                unsold = model.Fields(("line_items",), lines=(model.Wanted("nowhere", 1),))
+                return model.Patch(command_id=new, fields=unsold, **common)
+            case 6:
+                never = model.Fields(("selected_shipping_option",), selected_option="yesterday")
+                return model.Patch(command_id=new, fields=never, **common)
+            case 7 if checkout.payments:
+                payment_id = rng.choice(checkout.payments).id
+                return model.ConfirmPayment(command_id=new, payment_id=payment_id, **common)
+            case _:
+                nobodys = common | {
+                    "checkout_id": self.named("chk", new),
+                    "fingerprint": b"",
+                }
+                return model.Cancel(command_id=new, **nobodys)
 
     async def watch(self, owner: str, checkout: model.CheckoutView, wait_s: float = 0.5) -> Any:
         """Wait for another version than the one seen."""
@@ -344,6 +384,9 @@ class People:
 
     async def _bought(self, owner: str, checkout_id: str) -> None:
         self._orders.append(checkout_id)
+        if self._rng.random() < 0.1:
+            late = model.Cancel(command_id=self.new_id(), fingerprint=KEYED, checkout_id=checkout_id, owner=owner)
+            await self.insist(late, 2)
         if self._rng.random() < 0.35:
             cancel = model.CancelOrder(
                 command_id=self.new_id(), fingerprint=KEYED, checkout_id=checkout_id, owner=owner,
