@@ -16,6 +16,7 @@ import signal
 import stat
 import sys
 import tempfile
+from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TextIO
@@ -39,6 +40,9 @@ RAY_LOST = 75
 # A call that was cut off fails when Ray knows why, or after this time, looked at every so often. By default that is a
 # second each: whoever calls would hear of an actor's end two seconds late, and of its return as late again.
 QUICK_FAILURES = {"timeout_ms_task_wait_for_death_info": 100, "core_worker_internal_heartbeat_ms": 100}
+# A batch travels in its call. What is larger than 100 kB by default, as busy batches are, would go by way of the object
+# store: a detour over the raylet there and back, and one more that has to live.
+INLINE = {"max_direct_call_object_size": 8 * 1024 * 1024}
 WATCH_S = 0.5
 SPARE_ROUNDS = 60  # between two looks at the reserve: asking for one may have failed
 LOOKUP_S = 2.0
@@ -96,7 +100,7 @@ def start_ray(config: HostConfig) -> dict[str, str]:
             include_dashboard=True,
             dashboard_host="127.0.0.1",
             dashboard_port=config.dashboard_port,
-            _system_config=QUICK_FAILURES,
+            _system_config=QUICK_FAILURES | INLINE,
             _temp_dir=str(_private(ray_temp_dir(Path(config.data_dir))) / "ray"),
             **common,
         )
@@ -113,10 +117,16 @@ class Host:
         self._settings = Settings.model_validate_json(config.settings)
         self.namespace = ""
         self.own_ray: list[psutil.Process] = []  # the processes of a Ray that we have started
+        self._vital: list[psutil.Process] = []  # of them those without which it is none
         self._names: list[tuple[str, str]] = []
         self._eyes: list[Eye] = []
         self._spared_for: list[int | None] = []  # the actors' processes when the reserve was last seen to
         self._rounds = 0
+
+    def owns(self, ray_processes: list[psutil.Process]) -> None:
+        """These are of a Ray that we have started, and end with it."""
+        self.own_ray = ray_processes
+        self._vital = [process for process in ray_processes if process.name() in RAY_PROCESSES]
 
     async def prepare(self) -> None:
         """Migrations, the installation's name and shards, before anybody may own one."""
@@ -203,11 +213,32 @@ class Host:
             return False
         return True
 
+    async def keep(self, up: Callable[[], None]) -> None:
+        """Create the actors, say that they are ``up``, and look after them until Ray itself is lost."""
+        creating = asyncio.create_task(self.create_actors())
+        try:
+            while not (await asyncio.wait({creating}, timeout=WATCH_S))[0]:
+                if self._ray_has_ended():
+                    break  # nobody can be placed any more, and whoever waits for an actor would wait for minutes
+            else:
+                creating.result()
+                up()
+                await self.watch()
+        finally:
+            creating.cancel()
+            await asyncio.gather(creating, return_exceptions=True)
+        log.error("Ray is gone")
+        for process in self.own_ray:  # what is left of it must not linger beside the next one
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def _ray_has_ended(self) -> bool:
+        return any(map(_has_ended, self._vital))
+
     async def watch(self) -> None:
         """Look after every actor until Ray itself is lost."""
         lost = 0
-        vital = [process for process in self.own_ray if process.name() in RAY_PROCESSES]
-        while lost < LOST_AFTER and not any(map(_has_ended, vital)):
+        while lost < LOST_AFTER and not self._ray_has_ended():
             await asyncio.sleep(WATCH_S)
             answers = await asyncio.gather(*(self._look(eye) for eye in self._eyes))
             if all(answers):
@@ -218,10 +249,6 @@ class Host:
                 await self._end_hung()
             else:
                 lost = 0 if any(answers) else lost + 1
-        log.error("Ray is gone")
-        for process in self.own_ray:  # what is left of it must not linger beside the next one
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
 
     def _keep_spare(self) -> None:
         """Soon after the last spare has become an actor that answers, and not before: it would be in its way."""
@@ -289,29 +316,32 @@ async def run(config: HostConfig, told: TextIO) -> int:
     preparing = asyncio.create_task(host.prepare())
     addresses = await asyncio.to_thread(start_ray, config)
     if config.ray_address is None:
-        host.own_ray = psutil.Process().children(recursive=True)
+        host.owns(psutil.Process().children(recursive=True))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):  # after ray.init, which sets handlers of its own
         loop.add_signal_handler(number, stopped.set)
     await preparing
-    try:
-        await host.create_actors()
-    except NotCreated:
-        host.end_actors()
-        raise
-    told.write(json.dumps(addresses) + "\n")
-    told.flush()
-    watching = asyncio.create_task(host.watch())
-    await asyncio.wait({watching, asyncio.create_task(stopped.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    keeping = asyncio.create_task(host.keep(lambda: _say(addresses, told)))
+    await asyncio.wait({keeping, asyncio.create_task(stopped.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if stopped.is_set():
-        watching.cancel()
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
         if config.ray_address is not None:
             host.end_actors()
         ray.shutdown()
         return 0
-    await watching
+    try:
+        await keeping
+    except NotCreated:
+        host.end_actors()
+        raise
     # Without a farewell to Ray: it would wait for processes that are dead.
     os._exit(RAY_LOST)
+
+
+def _say(addresses: dict[str, str], told: TextIO) -> None:
+    told.write(json.dumps(addresses) + "\n")
+    told.flush()
 
 
 def main(encoded: str) -> int:

@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from cluster import api_watch
 from cluster.host import HostConfig, ray_temp_dir
 from cluster.lifeline import end_with_parent
 from cluster.settings import Settings
@@ -145,6 +146,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._cluster: Child | None = None
         self._api: Child | None = None
+        self._serving = False  # the API has come up
         self._facts: dict[str, Any] = {}
         self._run = secrets.token_hex(8)
         self._next_try_s = 0.0
@@ -156,11 +158,13 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stopping.set)
+        watching = asyncio.create_task(self._watch_api())
         try:
             await self._unless_stopped(self._start(dsn))
             if not self._stopping.is_set():
                 await self._keep(dsn)
         finally:
+            watching.cancel()
             await self._stop()
 
     async def _unless_stopped(self, work: Any) -> None:
@@ -226,8 +230,9 @@ class Supervisor:
             "demo": self._config.demo,
             "settings": self._settings.model_dump_json(),
         }
-        self._api = Child("api", ["_api"], self._environment(api=json.dumps(api)))
+        self._api, self._serving = Child("api", ["_api"], self._environment(api=json.dumps(api))), False
         self._facts["url"] = await self._started(self._api)
+        self._serving = True
 
     async def _started(self, child: Child) -> str:
         """Its first line. What it rests on is looked after meanwhile: it would wait in vain for as long as it can."""
@@ -285,6 +290,20 @@ class Supervisor:
         except Exception as error:  # whatever it is: nobody else would try again
             _could_not(error)
             await asyncio.sleep(RESTART_PAUSE_S)
+
+    async def _watch_api(self) -> None:
+        """An API that stands still is ended: then it is started again like any that has died."""
+        eye = api_watch.ApiEye()
+        while True:
+            await asyncio.sleep(api_watch.LOOK_S)
+            if not self._serving or self._api is None or not self._api.running:
+                eye.forgive()
+                continue
+            await eye.look(self._facts["url"])
+            if eye.hung:
+                log.error("the API is hung, ending it")
+                eye.forgive()
+                await self._api.kill()
 
     def _keep_postgres(self) -> None:
         """Bring it back under its old address if it has ended, or will never serve again by itself.

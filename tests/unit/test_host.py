@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+import psutil
 import pytest
 from ray.exceptions import ActorDiedError
 from structlog.testing import capture_logs
@@ -115,6 +116,33 @@ async def test_ray_is_lost_when_neither_it_nor_an_actor_answers(cluster: Cluster
     done, _ = await asyncio.wait({watching}, timeout=60)
     assert done == {watching}
     assert cluster.killed == []
+
+
+class Dead:
+    """A process of Ray's that was killed."""
+
+    def name(self) -> str:
+        return "raylet"
+
+    def status(self) -> str:
+        return psutil.STATUS_ZOMBIE
+
+    def kill(self) -> None:
+        raise psutil.NoSuchProcess(0)
+
+
+@virtual_time
+async def test_a_ray_that_ends_while_its_actors_are_created_is_lost(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would be waited for five minutes."""
+    monkeypatch.setattr(transport, "find_actor", _nobody)
+    cluster.host._names = [(name[:-2], name) for name in cluster.handles]
+    cluster.handles["stock-0"].silent = True
+    cluster.host.owns([cast(Any, Dead())])
+    ups: list[None] = []
+    await asyncio.wait_for(cluster.host.keep(lambda: ups.append(None)), 60)
+    assert ups == []
 
 
 @virtual_time

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from cluster import supervisor
+from cluster import api_watch, supervisor
 from cluster.host import HostConfig
 from cluster.settings import Settings
 from cluster.supervisor import Supervisor, UpConfig
@@ -265,6 +265,27 @@ async def test_an_api_that_waits_for_a_ray_that_is_gone_is_given_up(children: Ch
     assert [child.running for child in children.named("api")] == [False, False, True]
     children.slow.set()
     await instance.stop()
+
+
+async def test_an_api_that_stands_still_is_ended_and_started_again(
+    children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, and not while it comes up: nobody answers then either."""
+    monkeypatch.setattr(api_watch, "LOOK_S", 0.001)
+    monkeypatch.setattr(api_watch.ApiEye, "look", _silence)
+    instance = Instance(tmp_path)
+    await instance.start()
+    children.slow = asyncio.Event()
+    await eventually(lambda: _so(len(children.named("api")) == 2), "another API begun")
+    assert not children.named("api")[0].running
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert children.named("api")[1].running
+    await instance.stop()
+
+
+async def _silence(eye: api_watch.ApiEye, url: str) -> None:
+    eye._silent += 1
 
 
 async def _so(what: bool) -> bool:
