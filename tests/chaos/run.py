@@ -160,8 +160,7 @@ async def _run(shop: Shop, minutes: float, seed: int, spared: set[str], *, lose_
     client = Client(shop)
     skus = await asyncio.to_thread(_skus, client, minutes)
     crowd = Crowd(shop.url, skus, BUYERS)
-    without = ({"disk"} if shop.disk is None else set()) | ({"clocks"} if shop.clocks is None else set())
-    disturber = Disturber(shop, crowd, lanes(spared | without), seed, minutes)
+    disturber = Disturber(shop, crowd, lanes(spared | shop.left_out.keys()), seed, minutes)
     coming = asyncio.create_task(crowd.run(A_SECOND))
     try:
         if lose_answers:
@@ -179,17 +178,19 @@ async def _run(shop: Shop, minutes: float, seed: int, spared: set[str], *, lose_
     await asyncio.sleep(AT_REST_S)
     final = await asyncio.to_thread(read, client, skus)
     client.close()
-    notes, unfinished = _told(shop, disturber, minutes, lose_answers=lose_answers)
+    notes, unfinished = _told(shop, disturber, minutes, spared, lose_answers=lose_answers)
     return Report(crowd.buyers, final, disturbed, disturber.faults, notes, unfinished, disturber.violations)
 
 
-def _told(shop: Shop, disturber: Disturber, minutes: float, *, lose_answers: bool) -> tuple[list[str], list[str]]:
-    """What else has to be said of the run, and what it lacks."""
-    notes = [
-        *(f"left out: {reason}" for reason in shop.left_out),
-        f"Postgres found its disk full {shop.disk_errors()} times",
+def _told(
+    shop: Shop, disturber: Disturber, minutes: float, spared: set[str], *, lose_answers: bool
+) -> tuple[list[str], list[str]]:
+    """What else has to be said of the run, and what it lacks: that is, also what nobody asked to be spared."""
+    notes = [f"Postgres found its disk full {shop.disk_errors()} times"]
+    unfinished = [
+        *(f"left out: {reason}" for what, reason in shop.left_out.items() if what not in spared),
+        *schedule.too_few(minutes, disturber.kinds, disturber.had),
     ]
-    unfinished = schedule.too_few(minutes, disturber.kinds, disturber.had)
     if lose_answers:
         lost, least = shop.answers_lost(), schedule.least(minutes)
         notes.append(f"Ray lost {lost} calls between processes")

@@ -75,13 +75,14 @@ class Shop(Server):
         self.loses_answers = False
 
     @property
-    def left_out(self) -> list[str]:
+    def left_out(self) -> dict[str, str]:
         """Which faults cannot be had here, and why."""
-        reasons = {
-            "full disk: needs the right to mount": self.disk is None,
-            "clocks: need a C compiler": self.clocks is None,
-        }
-        return [reason for reason, holds in reasons.items() if holds]
+        reasons = {}
+        if self.disk is None:
+            reasons["disk"] = "full disk: needs the right to mount"
+        if self.clocks is None:
+            reasons["clocks"] = "clocks: need a C compiler"
+        return reasons
 
     def command(self, *arguments: str) -> list[str]:
         found = super().command(*arguments)
@@ -118,9 +119,10 @@ class Shop(Server):
             connection.terminate()
 
     def close(self) -> None:
-        """Stop it in order; by force if that takes too long, and the error says so."""
+        """Stop it in order; by force if that takes too long, and the error says so. It may have ended by itself."""
         try:
-            self.stop()
+            code = self.stop()
+            assert code == 0, f"lastunit up ended with {code}"
         except BaseException:
             strays = self.strays()
             for process in strays:
