@@ -23,6 +23,7 @@ import structlog
 
 from actors.cart_actor import CartActor as Carts
 from actors.checkout_coordinator import CheckoutCoordinator as Coordinator
+from actors.patience import patiently
 from actors.ports import MailboxPorts
 from actors.post_office import PostOffice
 from actors.stock_actor import StockActor as Stock
@@ -106,11 +107,15 @@ class _Process:
     office: PostOffice
 
     async def _open(self, config: bytes, connections: int) -> asyncpg.Pool:
-        """Take the configuration, and connections to the database that it was made for."""
+        """Take the configuration, and connections to the database that it was made for.
+
+        Waits for a database that is away: whoever gave up would be constructed again at once, in another process.
+        """
         log_to_stderr()
         self.config = msgspec.msgpack.decode(config, type=ActorConfig)
-        pool = await open_pool(self.config.dsn, connections, self.config.password_file)
-        found = await directory.namespace(pool)
+        own = self.config
+        pool = await patiently(own.shard, lambda: open_pool(own.dsn, connections, own.password_file))
+        found = await patiently(own.shard, lambda: directory.namespace(pool))
         if found != self.config.namespace:
             await pool.close()
             raise AnotherInstallation(f"{self.config.shard} is of {self.config.namespace}, its database of {found}")
