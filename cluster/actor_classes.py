@@ -23,7 +23,7 @@ import structlog
 
 from actors.cart_actor import CartActor as Carts
 from actors.checkout_coordinator import CheckoutCoordinator as Coordinator
-from actors.patience import patiently
+from actors.patience import RETRY_S
 from actors.ports import MailboxPorts
 from actors.post_office import PostOffice
 from actors.stock_actor import StockActor as Stock
@@ -100,6 +100,15 @@ async def open_pool(dsn: str, size: int, password_file: str | None = None) -> as
         return await pool({})
 
 
+async def _opened_patiently(config: ActorConfig, connections: int) -> asyncpg.Pool:
+    while True:
+        try:
+            return await open_pool(config.dsn, connections, config.password_file)
+        except (ConnectionError, asyncpg.CannotConnectNowError) as error:
+            log.warning("database unreachable", shard=config.shard, error=str(error))
+            await asyncio.sleep(RETRY_S)
+
+
 class _Process:
     """What all actors of ours have: a configuration, a post office, and a line that breaks with the process."""
 
@@ -109,13 +118,13 @@ class _Process:
     async def _open(self, config: bytes, connections: int) -> asyncpg.Pool:
         """Take the configuration, and connections to the database that it was made for.
 
-        Waits for a database that is away: whoever gave up would be constructed again at once, in another process.
+        Waits while nobody listens there: whoever gave up would be constructed again at once, in another process.
         """
         log_to_stderr()
         self.config = msgspec.msgpack.decode(config, type=ActorConfig)
         own = self.config
-        pool = await patiently(own.shard, lambda: open_pool(own.dsn, connections, own.password_file))
-        found = await patiently(own.shard, lambda: directory.namespace(pool))
+        pool = await _opened_patiently(own, connections)
+        found = await directory.namespace(pool)
         if found != self.config.namespace:
             await pool.close()
             raise AnotherInstallation(f"{self.config.shard} is of {self.config.namespace}, its database of {found}")

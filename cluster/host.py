@@ -221,9 +221,10 @@ class Host:
                 if self._ray_has_ended():
                     break  # nobody can be placed any more, and whoever waits for an actor would wait for minutes
             else:
-                creating.result()
-                up()
-                await self.watch()
+                if not self._ray_has_ended():  # else that is why it failed
+                    creating.result()
+                    up()
+                    await self.watch()
         finally:
             creating.cancel()
             await asyncio.gather(creating, return_exceptions=True)

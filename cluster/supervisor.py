@@ -293,22 +293,29 @@ class Supervisor:
 
     async def _watch_api(self) -> None:
         """An API that stands still is ended: then it is started again like any that has died."""
-        eye = api_watch.ApiEye()
+        eye: api_watch.ApiEye | None = None
+        watched: Child | None = None
         while True:
             await asyncio.sleep(api_watch.LOOK_S)
-            if not self._serving or self._api is None or not self._api.running:
-                eye.forgive()
+            api = self._api if self._serving and self._api is not None and self._api.running else None
+            if api is not watched:
+                if eye is not None:
+                    eye.close()
+                watched, eye = api, None if api is None else api_watch.ApiEye(self._facts["url"])
+            if eye is None or api is None:
                 continue
-            await eye.look(self._facts["url"])
-            if eye.hung:
+            try:
+                await eye.look()
+            except Exception:  # nobody looks after this one
+                log.exception("could not look at the API")
+            if eye.hung and api is self._api:
                 log.error("the API is hung, ending it")
-                eye.forgive()
-                await self._api.kill()
+                await api.kill()
 
     def _keep_postgres(self) -> None:
         """Bring it back under its old address if it has ended, or will never serve again by itself.
 
-        In this thread, and blocking it for a second: the server lives as long as its thread does.
+        In this thread, and blocking it until it serves: the server lives as long as its thread does.
         """
         if self._postgres is None or time.monotonic() < self._next_try_s:
             return

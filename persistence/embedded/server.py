@@ -45,8 +45,7 @@ class EmbeddedPostgres:
     lives as long as the server shall: the main thread, as a rule.
     """
 
-    def __init__(self, data_dir: Path, *, ready_timeout_s: float = 300.0) -> None:
-        """Patient: after a crash Postgres replays its log, and one that is given up begins it anew."""
+    def __init__(self, data_dir: Path, *, ready_timeout_s: float = 60.0) -> None:
         self._cluster = Cluster(data_dir)
         self._pid_path = self._cluster.directory / "postmaster.pid"
         self._ready_timeout_s = ready_timeout_s

@@ -127,7 +127,8 @@ class Disturber:
         """An orderly stop and start; from then on Ray loses answers."""
         begun_s = time.monotonic()
         try:
-            await asyncio.to_thread(self._shop.stop)
+            code = await asyncio.to_thread(self._shop.stop)
+            assert code == 0, f"it ended with {code}"
         except (AssertionError, TimeoutExpired) as error:  # whoever was left has been killed
             self.violations.append(f"the shop did not stop in order: {error}")
         self._shop.loses_answers = True

@@ -68,10 +68,11 @@ def _run(seeds: range, left_out: frozenset[str], *, coverage: bool) -> int:
         failed += bool(result.violations)
         _tell(result, left_out)
     spent_s = time.process_time() - began_s
-    if coverage:
+    everything = len(seeds) >= SEEDS_TO_MEET_ALL and left_out == NOT_PROMISED
+    if coverage or (everything and rare(met)):
         _say(*table(met))
     _say(f"{len(seeds)} seeds, {failed} failed, {len(seeds) / spent_s:.1f} seeds a second of one core")
-    return bool(failed or (len(seeds) >= SEEDS_TO_MEET_ALL and rare(met)))
+    return bool(failed or (everything and rare(met)))
 
 
 def _crash(*, pairs_too: bool, seed: int) -> int:

@@ -8,6 +8,7 @@ old one. What is built here is what `cluster.actor_classes` builds there.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Any
@@ -84,6 +85,7 @@ class Processes:
         self._on_error = on_error
         self._builds: dict[str, Build] = {}
         self._living: dict[str, list[Incarnation]] = {}
+        self._begun: Counter[str] = Counter()
         self._count = 0
 
     @property
@@ -107,6 +109,7 @@ class Processes:
 
     def start(self, name: str) -> None:
         self._count += 1
+        self._begun[name] += 1
         process = Process(name, self._scheduler)  # type: ignore[abstract]
         incarnation = Incarnation(name, process)
         self._living[name].append(incarnation)
@@ -144,12 +147,13 @@ class Processes:
             self.network.lose(call, "callee died")
         if was_present:
             pause_s = self._rng.uniform(*RESTART_S)
-            self._scheduler.after(pause_s, self._start_if_gone, name)
+            self._scheduler.after(pause_s, self._start_unless_begun, name, self._begun[name])
             if self._rng.random() < self._weather.crash_again:
                 self._scheduler.after(pause_s + self._rng.uniform(0, 0.004), self.crash, name)
 
-    def _start_if_gone(self, name: str) -> None:
-        if not self._living[name]:
+    def _start_unless_begun(self, name: str, before: int) -> None:
+        """Also beside a former bearer who lives on: nobody else would ever take over from one that is not asked."""
+        if self._begun[name] == before:
             self.start(name)
 
     def crash(self, name: str) -> None:

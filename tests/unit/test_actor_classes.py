@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import asyncpg
 import pytest
 import ray
 
@@ -51,7 +52,10 @@ def test_ray_brings_an_actor_back_and_repeats_none_of_its_calls(kind: str, monke
 @virtual_time
 async def test_an_actor_waits_for_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it would be constructed again and again, each time in a process that has to be brought up first."""
-    refusals: list[Exception] = [ConnectionRefusedError("nobody listens"), OSError("no route")]
+    refusals: list[Exception] = [
+        ConnectionRefusedError("nobody listens"),
+        asyncpg.CannotConnectNowError("it is starting"),
+    ]
     opened: list[str] = []
 
     async def open_pool(dsn: str, size: int, password_file: str | None) -> str:

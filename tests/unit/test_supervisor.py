@@ -284,7 +284,7 @@ async def test_an_api_that_stands_still_is_ended_and_started_again(
     await instance.stop()
 
 
-async def _silence(eye: api_watch.ApiEye, url: str) -> None:
+async def _silence(eye: api_watch.ApiEye) -> None:
     eye._silent += 1
 
 
