@@ -235,6 +235,14 @@ async def test_a_postgres_that_cannot_be_started_again_is_tried_until_it_can(
     await instance.stop()
 
 
+async def _slowly_restarted_api(children: Children) -> asyncio.Event:
+    """The API has died, and another is under way; it is up once the event is set."""
+    children.slow = asyncio.Event()
+    children.named("api")[0].running = False
+    await eventually(lambda: _so(len(children.named("api")) == 2), "another API begun")
+    return children.slow
+
+
 async def test_a_postgres_that_ends_while_a_part_starts_is_brought_back_meanwhile(
     children: Children, tmp_path: Path
 ) -> None:
@@ -242,13 +250,11 @@ async def test_a_postgres_that_ends_while_a_part_starts_is_brought_back_meanwhil
     postgres = Postgres()
     instance = Instance(tmp_path, postgres=postgres)
     await instance.start()
-    children.slow = asyncio.Event()
-    children.named("api")[0].running = False
-    await eventually(lambda: _so(len(children.named("api")) == 2), "another API begun")
+    slow = await _slowly_restarted_api(children)
     postgres.running = False
     await eventually(lambda: _so(postgres.restarts == 1), "a restart")
-    assert not children.slow.is_set()
-    children.slow.set()
+    assert not slow.is_set()
+    slow.set()
     await instance.stop()
     assert len(children.named("api")) == 2, "and the part goes on"
 
@@ -256,14 +262,12 @@ async def test_a_postgres_that_ends_while_a_part_starts_is_brought_back_meanwhil
 async def test_an_api_that_waits_for_a_ray_that_is_gone_is_given_up(children: Children, tmp_path: Path) -> None:
     instance = Instance(tmp_path)
     await instance.start()
-    children.slow = asyncio.Event()
-    children.named("api")[0].running = False
-    await eventually(lambda: _so(len(children.named("api")) == 2), "another API begun")
+    slow = await _slowly_restarted_api(children)
     children.named("cluster")[0].running = False
     await eventually(lambda: _so(len(children.named("api")) == 3), "an API of another cluster begun")
     assert [child.running for child in children.named("cluster")] == [False, True]
     assert [child.running for child in children.named("api")] == [False, False, True]
-    children.slow.set()
+    slow.set()
     await instance.stop()
 
 
