@@ -64,7 +64,7 @@ class Fate:
         self._network.heal()
         self._line.come_back()
         for incarnation in self._processes.living():
-            if incarnation is not self._processes.present(incarnation.name):
+            if not self._processes.is_newest(incarnation):
                 self._processes.kill(incarnation)
             incarnation.process.skew_ms = 0
             incarnation.process.resume()

@@ -50,6 +50,7 @@ class Incarnation:
         self.process = process
         self.office: PostOffice | None = None
         self.actor: Any = None
+        self.number = 0  # among the bearers of its name
         self.ready = False
         self.waiting: list[Call] = []
         self.serving: dict[Call, asyncio.Task[bytes]] = {}
@@ -102,6 +103,10 @@ class Processes:
         living = self._living[name]
         return living[-1] if living else None
 
+    def is_newest(self, incarnation: Incarnation) -> bool:
+        """No other has begun since, not even one that has died and is about to come back."""
+        return incarnation.number == self._begun[incarnation.name]
+
     def living(self) -> list[Incarnation]:
         return [incarnation for bearers in self._living.values() for incarnation in bearers]
 
@@ -112,6 +117,7 @@ class Processes:
         self._begun[name] += 1
         process = Process(name, self._scheduler)  # type: ignore[abstract]
         incarnation = Incarnation(name, process)
+        incarnation.number = self._begun[name]
         self._living[name].append(incarnation)
         self._note("life", "start", name)
         process.create_task(self._boot(incarnation))
